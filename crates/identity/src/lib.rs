@@ -20,7 +20,7 @@ mod time;
 mod words;
 
 pub use hash::{Fingerprint, KeyHash, NodeId, PeerId};
-pub use sign::{Algorithm, SignError, Signer, VerifyError, verify};
+pub use sign::{Algorithm, SignError, Signer, VerifyError, has_low_s, verify};
 pub use text::ParseHashError;
 pub use time::{ParseTimeError, UnixTime};
 pub use words::{ParseWordsError, Words, four_words};
