@@ -1,1 +1,36 @@
-//! See the crate description; filled in step by step.
+//! The certificate profiles Comity mints and accepts, strict parsing of what peers present, and
+//! the verification of CA paths.
+//!
+//! Everything here is a function of its arguments: no clock, no files, no entropy, no sockets.
+//! Nothing here decides about trust; `comity-trust` does, from the evidence this crate prepares.
+//!
+//! - [`PresentedChain::parse`] takes apart what a peer presented, limits first.
+//! - [`verify_ca_path`] verifies a chain below [`Anchor`]s, for those who trust a CA.
+//! - [`mint_root`] and [`mint_leaf`] make a node's own certificates, in a profile that is checked
+//!   byte by byte when a peer presents them.
+//!
+//! `docs/formats.md` describes the profile and the private extensions for other implementations.
+
+mod anchor;
+mod chain;
+mod keys;
+pub mod limits;
+mod metadata;
+mod mint;
+mod names;
+mod native;
+pub mod oid;
+mod parsed;
+mod path;
+mod renewal;
+
+pub use anchor::{Anchor, AnchorError, CaFileError};
+pub use chain::{ChainError, Form, Leaf, PresentedChain, Purpose, Usages};
+pub use keys::KeyFault;
+pub use metadata::{Metadata, MetadataError, is_label};
+pub use mint::{LeafRequest, MintError, RootRequest, mint_leaf, mint_root};
+pub use names::{SanName, escape};
+pub use native::{MAX_LEAF_VALIDITY, ProfileFault};
+pub use parsed::CertificateFault;
+pub use path::{CaError, CaPath, verify_ca_path};
+pub use renewal::{CLOCK_TOLERANCE, LEAF_LIFETIME, LEAF_RENEW_AT, renewal_time};

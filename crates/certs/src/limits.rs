@@ -1,0 +1,59 @@
+//! What a stranger's certificates may cost us. Everything is checked before it is looked at
+//! closely, in the order certificates, bytes, names.
+
+/// Certificates in one presented chain.
+///
+/// A native chain has two, and one more for each cross-certificate; public CAs send at most four.
+/// Eight leaves room for a rollover and bounds path building.
+pub const MAX_CERTIFICATES: usize = 8;
+
+/// Bytes of all certificates of one presented chain.
+///
+/// The TLS library stops at 64 kB. Eight certificates of 2 kB each, larger than any
+/// found in practice with RSA-4096 keys, fit into 16 kB.
+pub const MAX_CHAIN_BYTES: usize = 16 * 1024;
+
+/// Names in the SubjectAltName extension of one certificate, of whatever kind.
+///
+/// Every name may have to be compared with every name constraint and with every known peer.
+pub const MAX_SANS: usize = 64;
+
+/// Extensions in one certificate. Public certificates have about ten.
+///
+/// Looking for duplicates compares each extension with all others.
+pub const MAX_EXTENSIONS: usize = 32;
+
+/// Characters of a name from a certificate that we show, after escaping.
+///
+/// X.520 gives a common name 64; longer ones end in `…`.
+pub const MAX_SHOWN_NAME: usize = 64;
+
+/// Bytes of a DNS name (RFC 1035 section 2.3.4), written with dots and without the root's.
+pub const MAX_DNS_NAME: usize = 253;
+
+/// Bytes of a URI in a SubjectAltName: the limit of a SPIFFE id.
+pub const MAX_URI: usize = 2048;
+
+/// Bytes of a whole metadata extension: every peer receives it in every handshake.
+pub const MAX_METADATA_BYTES: usize = 2048;
+
+/// Networks in one metadata extension.
+pub const MAX_METADATA_NETWORKS: usize = 8;
+
+/// Roles in one metadata extension.
+pub const MAX_METADATA_ROLES: usize = 16;
+
+/// Pairs of key and value in one metadata extension.
+pub const MAX_METADATA_PAIRS: usize = 16;
+
+/// Bytes of a network name, a role or a key: one DNS label and a bit, short enough for a table.
+pub const MAX_METADATA_LABEL: usize = 64;
+
+/// Bytes of the value of one pair.
+pub const MAX_METADATA_VALUE: usize = 256;
+
+/// Certificates in one CA file. The Mozilla set has about 150.
+pub const MAX_CA_FILE_CERTIFICATES: usize = 1024;
+
+/// Bytes of one CA file. The Mozilla set has about 250 kB.
+pub const MAX_CA_FILE_BYTES: usize = 4 * 1024 * 1024;

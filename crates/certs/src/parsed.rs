@@ -1,0 +1,411 @@
+//! One certificate, taken apart strictly and without copying.
+//!
+//! The bytes that were signed stay as they arrived: what we verify is what we read, and nothing is
+//! ever encoded again for a signature check. X.509 allows many things that nobody needs; whatever
+//! is not understood exactly is a [`CertificateFault`].
+
+use comity_identity::UnixTime;
+use const_oid::ObjectIdentifier;
+use der::asn1::{AnyRef, BitStringRef, UintRef};
+use der::{Decode, Reader, SliceReader, Tag, Tagged};
+use thiserror::Error;
+use x509_cert::time::Time;
+
+use crate::keys::KeyFault;
+use crate::limits::{MAX_EXTENSIONS, MAX_SANS};
+use crate::metadata::MetadataError;
+use crate::oid;
+
+/// Why one certificate was refused, whatever role it plays.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum CertificateFault {
+    /// Not the DER of a certificate.
+    #[error("its {part} is not valid DER")]
+    Malformed {
+        /// The first part that could not be read.
+        part: &'static str,
+    },
+    /// X.509 version 1 or 2, which cannot say what a certificate is for.
+    #[error("it is not X.509 version 3")]
+    Version,
+    /// The algorithm inside the signed part differs from the one beside the signature.
+    #[error("it names two different signature algorithms")]
+    AlgorithmMismatch,
+    /// An extension that appears twice (RFC 5280 section 4.2 forbids it): two readers could each
+    /// see another one.
+    #[error("it has the extension {oid} twice")]
+    DuplicateExtension {
+        /// Which one.
+        oid: String,
+    },
+    /// A critical extension that we do not understand.
+    #[error("it has the unknown critical extension {oid}")]
+    UnknownCritical {
+        /// Which one.
+        oid: String,
+    },
+    /// More than [`MAX_EXTENSIONS`] extensions.
+    #[error("it has more than {MAX_EXTENSIONS} extensions")]
+    TooManyExtensions,
+    /// More than [`MAX_SANS`] names.
+    #[error("it has {found} names, and {MAX_SANS} are accepted")]
+    TooManyNames {
+        /// How many.
+        found: usize,
+    },
+    /// A key of a kind or size that is not accepted.
+    #[error("its key is not accepted: {0}")]
+    UnsupportedKey(#[from] KeyFault),
+    /// A signature algorithm that is not accepted, such as any with SHA-1.
+    #[error("its signature algorithm {oid} is not accepted")]
+    UnsupportedSignature {
+        /// Which one.
+        oid: String,
+    },
+    /// A metadata extension that breaks its schema or limits.
+    #[error("its metadata extension is not valid: {0}")]
+    Metadata(#[from] MetadataError),
+    /// The TLS library could not use it.
+    #[error("the TLS library refuses it: {cause}")]
+    Unusable {
+        /// What it said.
+        cause: String,
+    },
+}
+
+impl CertificateFault {
+    /// Whether a limit was exceeded, rather than a rule broken.
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            Self::TooManyExtensions
+                | Self::TooManyNames { .. }
+                | Self::Metadata(MetadataError::Limit { .. })
+        )
+    }
+}
+
+/// A certificate whose structure was read completely. Slices point into the input.
+#[derive(Clone, Debug)]
+pub(crate) struct Parsed<'a> {
+    /// The signed bytes, with their header.
+    pub(crate) tbs: &'a [u8],
+    /// The content of the serial number's INTEGER.
+    pub(crate) serial: &'a [u8],
+    /// The content of the AlgorithmIdentifier SEQUENCE.
+    pub(crate) signature_algorithm: &'a [u8],
+    /// Names and key with their headers, for comparing and hashing.
+    pub(crate) issuer: &'a [u8],
+    pub(crate) subject: &'a [u8],
+    pub(crate) spki: &'a [u8],
+    pub(crate) not_before: UnixTime,
+    pub(crate) not_after: UnixTime,
+    pub(crate) extensions: Vec<Extension<'a>>,
+    pub(crate) signature: &'a [u8],
+}
+
+/// One extension; at most one of each kind is in a [`Parsed`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Extension<'a> {
+    pub(crate) oid: &'a [u8],
+    pub(crate) critical: bool,
+    pub(crate) value: &'a [u8],
+}
+
+/// The content of BasicConstraints.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BasicConstraints {
+    pub(crate) ca: bool,
+    pub(crate) path_len: Option<u32>,
+}
+
+/// The bits of KeyUsage that decide anything here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct KeyUsage {
+    pub(crate) digital_signature: bool,
+    pub(crate) key_cert_sign: bool,
+}
+
+type Result<T> = std::result::Result<T, CertificateFault>;
+
+impl<'a> Parsed<'a> {
+    pub(crate) fn from_der(certificate: &'a [u8]) -> Result<Self> {
+        let [tbs, algorithm, signature] = parts(certificate, "outer structure")?;
+        let algorithm = content(algorithm, Tag::Sequence, "signature algorithm")?;
+        let signature = BitStringRef::from_der(signature)
+            .ok()
+            .and_then(|bits| bits.as_bytes())
+            .ok_or_else(|| malformed("signature"))?;
+        let parsed = Self::from_tbs(tbs, algorithm, signature)?;
+        parsed.refuse_duplicates()?;
+        Ok(parsed)
+    }
+
+    fn from_tbs(tbs: &'a [u8], algorithm: &'a [u8], signature: &'a [u8]) -> Result<Self> {
+        let mut reader = reader(content(tbs, Tag::Sequence, "signed part")?, "signed part")?;
+        version_3(&mut reader)?;
+        let serial = field(&mut reader, Tag::Integer, "serial number")?;
+        let inner_algorithm = field(&mut reader, Tag::Sequence, "signature algorithm")?;
+        if inner_algorithm != algorithm {
+            return Err(CertificateFault::AlgorithmMismatch);
+        }
+        let issuer = element(&mut reader, "issuer")?;
+        let validity = element(&mut reader, "validity")?;
+        let subject = element(&mut reader, "subject")?;
+        let spki = element(&mut reader, "public key")?;
+        // Unique identifiers ([1] and [2]) are from 1993 and in no certificate: they are refused
+        // together with anything else that is not the list of extensions.
+        let extensions = match reader.is_finished() {
+            true => Vec::new(),
+            false => extensions(element(&mut reader, "extensions")?)?,
+        };
+        reader.finish().map_err(|_| malformed("signed part"))?;
+        let (not_before, not_after) = times(validity)?;
+        Ok(Self {
+            tbs,
+            serial,
+            signature_algorithm: algorithm,
+            issuer,
+            subject,
+            spki,
+            not_before,
+            not_after,
+            extensions,
+            signature,
+        })
+    }
+
+    fn refuse_duplicates(&self) -> Result<()> {
+        for (index, extension) in self.extensions.iter().enumerate() {
+            if self.extensions[..index]
+                .iter()
+                .any(|e| e.oid == extension.oid)
+            {
+                return Err(CertificateFault::DuplicateExtension {
+                    oid: oid::display(extension.oid),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses critical extensions other than the `known` ones (RFC 5280 section 4.2).
+    pub(crate) fn refuse_unknown_critical(&self, known: &[ObjectIdentifier]) -> Result<()> {
+        let unknown = self
+            .extensions
+            .iter()
+            .find(|e| e.critical && !known.iter().any(|k| k.as_bytes() == e.oid));
+        match unknown {
+            None => Ok(()),
+            Some(extension) => Err(CertificateFault::UnknownCritical {
+                oid: oid::display(extension.oid),
+            }),
+        }
+    }
+
+    pub(crate) fn extension(&self, oid: &ObjectIdentifier) -> Option<&Extension<'a>> {
+        self.extensions.iter().find(|e| e.oid == oid.as_bytes())
+    }
+
+    /// BasicConstraints; not a CA when absent.
+    pub(crate) fn basic_constraints(&self) -> Result<BasicConstraints> {
+        let Some(extension) = self.extension(&oid::BASIC_CONSTRAINTS) else {
+            return Ok(BasicConstraints::default());
+        };
+        basic_constraints(extension.value).ok_or_else(|| malformed("basic constraints"))
+    }
+
+    /// KeyUsage; `None` when absent, which allows every use.
+    pub(crate) fn key_usage(&self) -> Result<Option<KeyUsage>> {
+        let Some(extension) = self.extension(&oid::KEY_USAGE) else {
+            return Ok(None);
+        };
+        let bits = BitStringRef::from_der(extension.value).map_err(|_| malformed("key usage"))?;
+        let first = bits.raw_bytes().first().copied().unwrap_or_default();
+        Ok(Some(KeyUsage {
+            digital_signature: first & 0x80 != 0,
+            key_cert_sign: first & 0x04 != 0,
+        }))
+    }
+
+    /// The object identifiers in ExtendedKeyUsage; `None` when the extension is absent.
+    pub(crate) fn extended_key_usage(&self) -> Result<Option<Vec<&'a [u8]>>> {
+        let Some(extension) = self.extension(&oid::EXTENDED_KEY_USAGE) else {
+            return Ok(None);
+        };
+        let what = "extended key usage";
+        let usages = elements(extension.value, Tag::Sequence, what)?
+            .into_iter()
+            .map(|usage| content(usage, Tag::ObjectIdentifier, what))
+            .collect::<Result<Vec<_>>>()?;
+        match usages.is_empty() {
+            true => Err(malformed(what)),
+            false => Ok(Some(usages)),
+        }
+    }
+
+    /// The entries of SubjectAltName; none when the extension is absent.
+    pub(crate) fn general_names(&self) -> Result<Vec<AnyRef<'a>>> {
+        let Some(extension) = self.extension(&oid::SUBJECT_ALT_NAME) else {
+            return Ok(Vec::new());
+        };
+        let what = "subject alternative name";
+        let names = elements(extension.value, Tag::Sequence, what)?;
+        if names.len() > MAX_SANS {
+            return Err(CertificateFault::TooManyNames { found: names.len() });
+        }
+        names.into_iter().map(|name| any(name, what)).collect()
+    }
+}
+
+/// The attributes of a distinguished name, in order: type and value.
+pub(crate) fn attributes<'a>(
+    name: &'a [u8],
+    what: &'static str,
+) -> Result<Vec<(&'a [u8], AnyRef<'a>)>> {
+    let mut attributes = Vec::new();
+    for relative in elements(name, Tag::Sequence, what)? {
+        for attribute in elements(relative, Tag::Set, what)? {
+            let [kind, value] = parts(attribute, what)?;
+            let kind = content(kind, Tag::ObjectIdentifier, what)?;
+            attributes.push((kind, any(value, what)?));
+        }
+    }
+    Ok(attributes)
+}
+
+/// The content of one element with the given tag that fills `der` completely.
+pub(crate) fn content<'a>(der: &'a [u8], tag: Tag, what: &'static str) -> Result<&'a [u8]> {
+    let any = any(der, what)?;
+    match any.tag() == tag {
+        true => Ok(any.value()),
+        false => Err(malformed(what)),
+    }
+}
+
+/// The elements inside a constructed element that fills `der` completely, with their headers.
+pub(crate) fn elements<'a>(der: &'a [u8], tag: Tag, what: &'static str) -> Result<Vec<&'a [u8]>> {
+    let mut reader = reader(content(der, tag, what)?, what)?;
+    let mut elements = Vec::new();
+    while !reader.is_finished() {
+        elements.push(element(&mut reader, what)?);
+    }
+    Ok(elements)
+}
+
+/// The `N` elements of a SEQUENCE that fills `der` completely, with their headers.
+pub(crate) fn parts<'a, const N: usize>(
+    der: &'a [u8],
+    what: &'static str,
+) -> Result<[&'a [u8]; N]> {
+    let mut reader = reader(content(der, Tag::Sequence, what)?, what)?;
+    let mut parts = [[].as_slice(); N];
+    for part in &mut parts {
+        *part = element(&mut reader, what)?;
+    }
+    reader.finish().map_err(|_| malformed(what))?;
+    Ok(parts)
+}
+
+pub(crate) const fn malformed(part: &'static str) -> CertificateFault {
+    CertificateFault::Malformed { part }
+}
+
+fn any<'a>(der: &'a [u8], what: &'static str) -> Result<AnyRef<'a>> {
+    AnyRef::from_der(der).map_err(|_| malformed(what))
+}
+
+fn reader<'a>(bytes: &'a [u8], what: &'static str) -> Result<SliceReader<'a>> {
+    SliceReader::new(bytes).map_err(|_| malformed(what))
+}
+
+/// The next element with its header.
+fn element<'a>(reader: &mut SliceReader<'a>, what: &'static str) -> Result<&'a [u8]> {
+    reader.tlv_bytes().map_err(|_| malformed(what))
+}
+
+/// The content of the next element, which must have the given tag.
+fn field<'a>(reader: &mut SliceReader<'a>, tag: Tag, what: &'static str) -> Result<&'a [u8]> {
+    content(element(reader, what)?, tag, what)
+}
+
+/// `version [0] EXPLICIT INTEGER`: 2 means version 3, absent means version 1.
+fn version_3(reader: &mut SliceReader<'_>) -> Result<()> {
+    const V3: [u8; 5] = [0xa0, 0x03, 0x02, 0x01, 0x02];
+    match reader.peek_byte() {
+        Some(0xa0) if element(reader, "version")? == V3 => Ok(()),
+        _ => Err(CertificateFault::Version),
+    }
+}
+
+fn times(validity: &[u8]) -> Result<(UnixTime, UnixTime)> {
+    let [not_before, not_after] = parts(validity, "validity")?;
+    Ok((time(not_before)?, time(not_after)?))
+}
+
+fn time(der: &[u8]) -> Result<UnixTime> {
+    Time::from_der(der)
+        .map(|time| UnixTime::from_secs(time.to_unix_duration().as_secs()))
+        .map_err(|_| malformed("validity"))
+}
+
+/// `extensions [3] EXPLICIT SEQUENCE OF Extension`.
+fn extensions(der: &[u8]) -> Result<Vec<Extension<'_>>> {
+    let what = "extensions";
+    let explicit = any(der, what)?;
+    if der.first() != Some(&0xa3) {
+        return Err(malformed(what));
+    }
+    let elements = elements(explicit.value(), Tag::Sequence, what)?;
+    if elements.len() > MAX_EXTENSIONS {
+        return Err(CertificateFault::TooManyExtensions);
+    }
+    elements.into_iter().map(extension).collect()
+}
+
+fn extension(der: &[u8]) -> Result<Extension<'_>> {
+    let what = "extensions";
+    let mut reader = reader(content(der, Tag::Sequence, what)?, what)?;
+    let oid = field(&mut reader, Tag::ObjectIdentifier, what)?;
+    // An explicit FALSE breaks DER (it is the default) but is harmless and in old certificates.
+    let critical = match reader.peek_byte() {
+        Some(0x01) => bool::decode(&mut reader).map_err(|_| malformed(what))?,
+        _ => false,
+    };
+    let value = field(&mut reader, Tag::OctetString, what)?;
+    reader.finish().map_err(|_| malformed(what))?;
+    Ok(Extension {
+        oid,
+        critical,
+        value,
+    })
+}
+
+fn basic_constraints(value: &[u8]) -> Option<BasicConstraints> {
+    AnyRef::from_der(value)
+        .ok()?
+        .sequence(|reader| {
+            let ca = match reader.peek_byte() {
+                Some(0x01) => bool::decode(reader)?,
+                _ => false,
+            };
+            let path_len = match reader.is_finished() {
+                true => None,
+                false => Some(saturating(UintRef::decode(reader)?)),
+            };
+            Ok::<_, der::Error>(BasicConstraints { ca, path_len })
+        })
+        .ok()
+}
+
+/// A path length as a number; one that is too large for the type limits nothing.
+fn saturating(integer: UintRef<'_>) -> u32 {
+    integer
+        .as_bytes()
+        .iter()
+        .fold(0_u32, |value, &byte| match value.checked_mul(256) {
+            Some(value) => value | u32::from(byte),
+            None => u32::MAX,
+        })
+}
