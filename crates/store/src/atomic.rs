@@ -1,0 +1,150 @@
+//! Replacing a file so that a crash at any moment leaves the old content or the new one.
+//!
+//! 1. Make a temporary file of mode 0600 in the same directory; nobody reads it under its name.
+//! 2. Write the whole new content to it.
+//! 3. Synchronise it. A rename that reaches the disk before the content would leave an empty file.
+//! 4. Where the previous content is kept: remove `.old` and give the present file that name, too.
+//! 5. Rename the temporary file over the present one, which is atomic.
+//! 6. Synchronise the directory: only now is the change durable, and may be acknowledged.
+//!
+//! The caller holds the home's lock, so every temporary file that is there at the start was left by
+//! a process that died.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use data_encoding::HEXLOWER;
+
+use crate::disk::{Access, Disk, DiskFile, Kind};
+use crate::error::StoreError;
+
+/// What happens to the content that is replaced.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Previous {
+    /// It stays, under the name with `.old` appended.
+    Keep,
+    /// It goes.
+    Drop,
+}
+
+/// How all our temporary names begin; nothing else in a home begins so.
+const TEMPORARY: &str = ".comity-tmp-";
+
+/// Replaces the file at `path`; see the description of the module.
+pub(crate) fn replace(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &[u8],
+    previous: Previous,
+) -> Result<(), StoreError> {
+    let directory = parent(path);
+    let temporary = temporary_name(directory)?;
+    let installed = write_new(disk, &temporary, content).and_then(|()| {
+        if previous == Previous::Keep {
+            keep_previous(disk, path)?;
+        }
+        disk.rename(&temporary, path)
+            .map_err(StoreError::io("replace", path))
+    });
+    if let Err(error) = installed {
+        // A full disk should not stay full because of us. If this fails, too, the next writer
+        // removes it.
+        ignore(disk.unlink(&temporary));
+        return Err(error);
+    }
+    sync_directory(disk, directory)
+}
+
+/// Makes a new file of mode 0600 and synchronises its content, but not its name.
+pub(crate) fn write_new(disk: &dyn Disk, path: &Path, content: &[u8]) -> Result<(), StoreError> {
+    let mut file = disk
+        .open(path, Access::CreateNew)
+        .map_err(StoreError::io("create", path))?;
+    // The umask may have taken bits away from 0600.
+    file.set_mode(0o600)
+        .map_err(StoreError::io("set the mode of", path))?;
+    write_all(&mut *file, content).map_err(StoreError::io("write", path))?;
+    file.sync().map_err(StoreError::io("synchronise", path))
+}
+
+/// Makes the names in a directory durable.
+pub(crate) fn sync_directory(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    disk.open(path, Access::Directory)
+        .and_then(|handle| handle.sync())
+        .map_err(StoreError::io("synchronise", path))
+}
+
+/// Removes what dead writers left in the home. Failing is harmless: the names are never read.
+pub(crate) fn remove_leftovers(disk: &dyn Disk, directory: &Path) {
+    let Ok(names) = disk.list(directory) else {
+        return;
+    };
+    for name in names.iter().filter(|name| is_temporary(name)) {
+        let path = directory.join(name);
+        tracing::debug!(path = %path.display(), "removing what an interrupted write left behind");
+        match disk.lstat(&path) {
+            Ok(stat) if stat.kind == Kind::Directory => remove_tree(disk, &path),
+            _ => ignore(disk.unlink(&path)),
+        }
+    }
+}
+
+/// A name that no other writer has, in the directory of what it will replace.
+pub(crate) fn temporary_name(directory: &Path) -> Result<PathBuf, StoreError> {
+    let mut random = [0; 8];
+    getrandom::fill(&mut random).map_err(|error| StoreError::Entropy {
+        cause: error.to_string(),
+    })?;
+    Ok(directory.join(format!("{TEMPORARY}{}", HEXLOWER.encode(&random))))
+}
+
+fn is_temporary(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+}
+
+/// The directories we make are flat.
+pub(crate) fn remove_tree(disk: &dyn Disk, directory: &Path) {
+    for name in disk.list(directory).unwrap_or_default() {
+        ignore(disk.unlink(&directory.join(name)));
+    }
+    ignore(disk.remove_dir(directory));
+}
+
+fn keep_previous(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    let mut old = path.as_os_str().to_owned();
+    old.push(".old");
+    let old = PathBuf::from(old);
+    absent_is_fine(disk.unlink(&old)).map_err(StoreError::io("remove", &old))?;
+    absent_is_fine(disk.hard_link(path, &old)).map_err(StoreError::io("keep", path))
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+fn write_all(file: &mut dyn DiskFile, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match file.write(bytes) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn parent(path: &Path) -> &Path {
+    path.parent().unwrap_or(path)
+}
+
+/// For cleaning up, where the error that matters was already found.
+fn ignore(result: io::Result<()>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "could not clean up");
+    }
+}

@@ -1,0 +1,292 @@
+//! A disk that counts the calls that go through it, and stops or fails at a chosen one.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::disk::{Access, Disk, DiskFile, Stat};
+
+/// What a disk is asked to do, for choosing where to fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// [`Disk::open`].
+    Open(Access),
+    /// [`Disk::lstat`] or [`DiskFile::stat`].
+    Stat,
+    /// [`Disk::list`].
+    List,
+    /// [`Disk::make_dir`].
+    MakeDir,
+    /// [`Disk::rename`].
+    Rename,
+    /// [`Disk::hard_link`].
+    HardLink,
+    /// [`Disk::unlink`].
+    Unlink,
+    /// [`Disk::remove_dir`].
+    RemoveDir,
+    /// [`DiskFile::read_at`].
+    Read,
+    /// [`DiskFile::write`].
+    Write,
+    /// [`DiskFile::sync`].
+    Sync,
+    /// [`DiskFile::set_mode`].
+    SetMode,
+    /// [`DiskFile::try_lock`].
+    Lock,
+}
+
+impl Call {
+    /// Whether a read-only file system refuses it.
+    pub fn changes(self) -> bool {
+        matches!(
+            self,
+            Self::Open(Access::CreateNew | Access::Append)
+                | Self::MakeDir
+                | Self::Rename
+                | Self::HardLink
+                | Self::Unlink
+                | Self::RemoveDir
+                | Self::Write
+                | Self::SetMode
+        )
+    }
+
+    /// Whether a full file system refuses it.
+    pub fn takes_space(self) -> bool {
+        matches!(
+            self,
+            Self::Open(Access::CreateNew) | Self::MakeDir | Self::HardLink | Self::Write
+        )
+    }
+}
+
+/// What happens at a call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// It works.
+    None,
+    /// The process dies: this call and all later ones do nothing. Of a write, the first half is done.
+    Stop,
+    /// This call fails with an error number. Of a write, the first half is done.
+    Error(i32),
+    /// The process really dies, without unwinding. Of a write, the first half is done.
+    Abort,
+}
+
+type Plan = dyn Fn(usize, Call) -> Fault + Send + Sync;
+
+/// A disk whose calls are numbered from 0; a plan says which of them fail, and how.
+#[derive(Clone)]
+pub struct FaultDisk {
+    disk: Arc<dyn Disk>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    plan: Box<Plan>,
+    progress: Mutex<Progress>,
+}
+
+#[derive(Default)]
+struct Progress {
+    calls: Vec<Call>,
+    stopped: bool,
+    paused: Duration,
+}
+
+impl FaultDisk {
+    /// Puts a plan before a disk.
+    pub fn new(
+        disk: Arc<dyn Disk>,
+        plan: impl Fn(usize, Call) -> Fault + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            disk,
+            shared: Arc::new(Shared {
+                plan: Box::new(plan),
+                progress: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Only counts.
+    pub fn counting(disk: Arc<dyn Disk>) -> Self {
+        Self::new(disk, |_, _| Fault::None)
+    }
+
+    /// Applies `fault` at call number `step`.
+    pub fn at(disk: Arc<dyn Disk>, step: usize, fault: Fault) -> Self {
+        Self::new(
+            disk,
+            move |number, _| {
+                if number == step { fault } else { Fault::None }
+            },
+        )
+    }
+
+    /// The calls so far.
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.progress().calls.clone()
+    }
+
+    /// How long the store would have waited.
+    pub fn paused(&self) -> Duration {
+        self.shared.progress().paused
+    }
+
+    fn step(&self, call: Call) -> io::Result<()> {
+        self.shared.step(call)
+    }
+}
+
+impl Shared {
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self, call: Call) -> Fault {
+        let mut progress = self.progress();
+        if progress.stopped {
+            return Fault::Stop;
+        }
+        let fault = (self.plan)(progress.calls.len(), call);
+        progress.calls.push(call);
+        progress.stopped = fault == Fault::Stop;
+        fault
+    }
+
+    fn step(&self, call: Call) -> io::Result<()> {
+        match self.next(call) {
+            Fault::None => Ok(()),
+            fault => Err(fail(fault)),
+        }
+    }
+}
+
+fn fail(fault: Fault) -> io::Error {
+    match fault {
+        Fault::Error(number) => io::Error::from_raw_os_error(number),
+        Fault::Abort => std::process::abort(),
+        Fault::None | Fault::Stop => io::Error::other("the process has stopped"),
+    }
+}
+
+impl fmt::Debug for FaultDisk {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FaultDisk({} calls)", self.shared.progress().calls.len())
+    }
+}
+
+impl Disk for FaultDisk {
+    fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn DiskFile>> {
+        self.step(Call::Open(access))?;
+        Ok(Box::new(FaultFile {
+            file: self.disk.open(path, access)?,
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    fn lstat(&self, path: &Path) -> io::Result<Stat> {
+        self.step(Call::Stat)?;
+        self.disk.lstat(path)
+    }
+
+    fn list(&self, directory: &Path) -> io::Result<Vec<OsString>> {
+        self.step(Call::List)?;
+        self.disk.list(directory)
+    }
+
+    fn make_dir(&self, path: &Path) -> io::Result<()> {
+        self.step(Call::MakeDir)?;
+        self.disk.make_dir(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(Call::Rename)?;
+        self.disk.rename(from, to)
+    }
+
+    fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.step(Call::HardLink)?;
+        self.disk.hard_link(from, to)
+    }
+
+    fn unlink(&self, path: &Path) -> io::Result<()> {
+        self.step(Call::Unlink)?;
+        self.disk.unlink(path)
+    }
+
+    fn remove_dir(&self, path: &Path) -> io::Result<()> {
+        self.step(Call::RemoveDir)?;
+        self.disk.remove_dir(path)
+    }
+
+    fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
+        self.disk.canonicalize(path)
+    }
+
+    fn user(&self) -> u32 {
+        self.disk.user()
+    }
+
+    fn now(&self) -> SystemTime {
+        self.disk.now()
+    }
+
+    fn pause(&self, duration: Duration) {
+        self.shared.progress().paused += duration;
+    }
+}
+
+struct FaultFile {
+    file: Box<dyn DiskFile>,
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for FaultFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.file.fmt(f)
+    }
+}
+
+impl DiskFile for FaultFile {
+    fn stat(&self) -> io::Result<Stat> {
+        self.shared.step(Call::Stat)?;
+        self.file.stat()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.shared.step(Call::Read)?;
+        self.file.read_at(buffer, offset)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.shared.next(Call::Write) {
+            Fault::None => self.file.write(bytes),
+            fault => {
+                self.file.write(&bytes[..bytes.len() / 2])?;
+                Err(fail(fault))
+            }
+        }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.shared.step(Call::Sync)?;
+        self.file.sync()
+    }
+
+    fn set_mode(&self, mode: u32) -> io::Result<()> {
+        self.shared.step(Call::SetMode)?;
+        self.file.set_mode(mode)
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        self.shared.step(Call::Lock)?;
+        self.file.try_lock()
+    }
+}
