@@ -1,0 +1,191 @@
+//! Changes to a `known_peers` document, as values.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::entry::{Confirmed, Entry};
+use crate::known_peers::{KnownPeers, Line, MAX_FILE_BYTES};
+use crate::line::Cause;
+use crate::name::Name;
+
+/// One change. It names lines of the very document that it is applied to: whoever edits a file
+/// computes the edit under the file's lock.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Edit {
+    /// Adds a line at the end. A pin is refused when one of its names already has another key.
+    Add(Box<Entry>),
+    /// Adds a further key for names that already have one, because the operator says so.
+    AddKey(Box<Entry>),
+    /// Puts an entry in the place of another.
+    Replace {
+        /// The line, from 1.
+        line: usize,
+        /// The new entry.
+        entry: Box<Entry>,
+    },
+    /// Notes that the key of an entry was compared.
+    Confirm {
+        /// The line, from 1.
+        line: usize,
+        /// When and how.
+        confirmed: Confirmed,
+    },
+    /// Removes entries; comments around them stay.
+    Remove {
+        /// The lines, from 1.
+        lines: Vec<usize>,
+    },
+}
+
+/// Why an edit is refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum EditError {
+    /// There is no entry on that line.
+    #[error("there is no entry on line {line}")]
+    NoEntry {
+        /// The line named.
+        line: usize,
+    },
+    /// The name already has another key. A name never replaces somebody else's entry.
+    #[error("{name} already has another key (line {line})")]
+    NameTaken {
+        /// The name.
+        name: Name,
+        /// The line that has it.
+        line: usize,
+    },
+    /// The same key is already there under the same name.
+    #[error("the entry is already there (line {line})")]
+    AlreadyThere {
+        /// The line.
+        line: usize,
+    },
+    /// The entry has no line that would be read back as this entry.
+    #[error("the entry cannot be written down{}", .cause.as_ref().map(|c| format!(": {c}")).unwrap_or_default())]
+    Unrepresentable {
+        /// Why its line would be refused, or nothing if it would be read as something else.
+        cause: Option<Box<Cause>>,
+    },
+    /// The file would become larger than is ever read.
+    #[error("the file would be larger than {MAX_FILE_BYTES} bytes")]
+    FileTooLarge,
+}
+
+impl Edit {
+    pub(crate) fn apply(self, known: &KnownPeers) -> Result<KnownPeers, EditError> {
+        let mut lines = known.lines().to_vec();
+        match self {
+            Self::Add(entry) => {
+                check_names(known, &entry, None)?;
+                append(&mut lines, &entry)?;
+            }
+            Self::AddKey(entry) => {
+                check_duplicate(known, &entry)?;
+                append(&mut lines, &entry)?;
+            }
+            Self::Replace { line, entry } => {
+                check_names(known, &entry, Some(entry_at(known, line)?))?;
+                put(&mut lines, line, &entry)?;
+            }
+            Self::Confirm { line, confirmed } => {
+                let mut entry = entry_at(known, line)?.clone();
+                entry.attributes.confirmed = Some(confirmed);
+                put(&mut lines, line, &entry)?;
+            }
+            Self::Remove { lines: removed } => {
+                for &line in &removed {
+                    entry_at(known, line)?;
+                }
+                let mut number = 0;
+                lines.retain(|_| {
+                    number += 1;
+                    !removed.contains(&number)
+                });
+            }
+        }
+        if lines.iter().map(|line| line.text.len()).sum::<usize>() > MAX_FILE_BYTES {
+            return Err(EditError::FileTooLarge);
+        }
+        Ok(KnownPeers::of_lines(lines))
+    }
+}
+
+fn entry_at(known: &KnownPeers, line: usize) -> Result<&Entry, EditError> {
+    known.entry(line).ok_or(EditError::NoEntry { line })
+}
+
+/// Refuses a pin whose names belong to another key. Labels are one space for both directions, so
+/// that a label means one peer; a `host:port` may differ between them. Names that `replaced`
+/// already had are not taken away from anybody.
+fn check_names(
+    known: &KnownPeers,
+    entry: &Entry,
+    replaced: Option<&Entry>,
+) -> Result<(), EditError> {
+    let Some(pin) = entry.pin() else {
+        return Ok(());
+    };
+    if replaced.is_none() {
+        check_duplicate(known, entry)?;
+    }
+    for name in entry.names.exact() {
+        if replaced.is_some_and(|old| old.names.exact().any(|n| n == name)) {
+            continue;
+        }
+        let taken = known.lines_named(name).find(|(_, other)| {
+            other.pin().is_some_and(|known| known != pin)
+                && (name.is_label() || other.side.overlaps(entry.side))
+        });
+        if let Some((line, _)) = taken {
+            let name = name.clone();
+            return Err(EditError::NameTaken { name, line });
+        }
+    }
+    Ok(())
+}
+
+/// Two processes that meet a peer at the same time record it once.
+fn check_duplicate(known: &KnownPeers, entry: &Entry) -> Result<(), EditError> {
+    for name in entry.names.exact() {
+        let same = known.lines_named(name).find(|(_, other)| {
+            other.what == entry.what
+                && other.names == entry.names
+                && (other.side == entry.side || other.side == crate::entry::Side::Both)
+        });
+        if let Some((line, _)) = same {
+            return Err(EditError::AlreadyThere { line });
+        }
+    }
+    Ok(())
+}
+
+fn append(lines: &mut Vec<Arc<Line>>, entry: &Entry) -> Result<(), EditError> {
+    let end = end_of(lines.last().map_or("\n", |line| &line.text));
+    if let Some(last) = lines.last_mut().filter(|line| !line.text.ends_with('\n')) {
+        *last = Arc::new(Line {
+            text: format!("{}\n", last.text).into(),
+            entry: last.entry.clone(),
+        });
+    }
+    lines.push(Arc::new(Line::of_entry(entry, end)?));
+    Ok(())
+}
+
+fn put(lines: &mut [Arc<Line>], line: usize, entry: &Entry) -> Result<(), EditError> {
+    let place = line.checked_sub(1).and_then(|index| lines.get_mut(index));
+    let place = place.ok_or(EditError::NoEntry { line })?;
+    let end = if place.text.ends_with('\n') {
+        end_of(&place.text)
+    } else {
+        ""
+    };
+    *place = Arc::new(Line::of_entry(entry, end)?);
+    Ok(())
+}
+
+/// The line end of the file around: what other lines have, new ones get.
+fn end_of(line: &str) -> &'static str {
+    if line.ends_with("\r\n") { "\r\n" } else { "\n" }
+}

@@ -1,0 +1,430 @@
+//! `known_peers` as a document: every line kept as it was written, and indexes over its entries.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use comity_certs::{Anchor, PresentedChain};
+use comity_identity::{Fingerprint, KeyHash, PeerId};
+
+use crate::edit::{Edit, EditError};
+use crate::entry::{Entry, Pin, What};
+use crate::line::{Cause, LineError, parse_line, write_entry};
+use crate::mode::Direction;
+use crate::name::Name;
+
+/// Largest file that is read: 100,000 entries take about 20 MB, and all of it is held in memory.
+pub const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
+
+/// The first line of a file.
+pub const HEADER: &str = "comity-known-peers v1";
+
+/// What we remember of peers: an immutable snapshot of the file.
+///
+/// Cheap to clone and to share. Lines count from 1, the header being the first.
+#[derive(Clone)]
+pub struct KnownPeers {
+    lines: Arc<[Arc<Line>]>,
+    index: Arc<Index>,
+}
+
+/// Where and why a file is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParseError {
+    /// The line, from 1.
+    pub line: usize,
+    /// The character in the line, from 1.
+    pub column: usize,
+    /// Why.
+    pub cause: Cause,
+    /// What may have been meant.
+    pub hint: Option<String>,
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "line {}, column {}: {}",
+            self.line, self.column, self.cause
+        )
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+impl KnownPeers {
+    /// A file with nothing but its header.
+    pub fn empty() -> Self {
+        Self::of_lines(vec![Arc::new(Line {
+            text: format!("{HEADER}\n").into(),
+            entry: None,
+        })])
+    }
+
+    /// Reads a whole file.
+    ///
+    /// # Errors
+    /// At the first line that is not understood: an unknown word might restrict what a tolerant
+    /// reader would then grant.
+    pub fn parse(text: &str) -> Result<Self, ParseError> {
+        if text.len() > MAX_FILE_BYTES {
+            return Err(at_start(Cause::FileTooLarge { found: text.len() }, None));
+        }
+        let mut lines = Vec::with_capacity(text.len() / 160 + 1);
+        for (index, line) in text.split_inclusive('\n').enumerate() {
+            let content = without_end(line);
+            let entry = if index == 0 {
+                check_header(content)?;
+                None
+            } else {
+                parse_line(content).map_err(|e| place(index + 1, content, e))?
+            };
+            lines.push(Arc::new(Line {
+                text: line.into(),
+                entry,
+            }));
+        }
+        if lines.is_empty() {
+            // An empty file is a write that was cut off, not a file without entries.
+            return Err(at_start(Cause::Header, None));
+        }
+        Ok(Self::of_lines(lines))
+    }
+
+    /// The file, byte for byte as it was read where no edit touched it.
+    pub fn to_text(&self) -> String {
+        let length = self.lines.iter().map(|line| line.text.len()).sum();
+        let mut text = String::with_capacity(length);
+        for line in self.lines.iter() {
+            text.push_str(&line.text);
+        }
+        text
+    }
+
+    /// The document after one edit. Lines that the edit does not name stay byte-identical, except
+    /// that a last line without an end gains one when something is added below it.
+    ///
+    /// # Errors
+    /// When the edit names a line that is no entry, would give somebody else's name away, or
+    /// cannot be written down.
+    pub fn with(&self, edit: Edit) -> Result<Self, EditError> {
+        edit.apply(self)
+    }
+
+    /// Every entry and its line.
+    pub fn entries(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        self.lines
+            .iter()
+            .enumerate()
+            .filter_map(|(index, line)| line.entry.as_ref().map(|entry| (index + 1, entry)))
+    }
+
+    /// The entry on a line, counted from 1.
+    pub fn entry(&self, line: usize) -> Option<&Entry> {
+        self.lines.get(line.checked_sub(1)?)?.entry.as_ref()
+    }
+
+    /// How many lines there are.
+    pub fn line_count(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The pins whose names match, exactly or by pattern, in the order of the file. `direction`
+    /// limits them to the entries that count in it.
+    pub fn pins_named(&self, name: &Name, direction: Option<Direction>) -> Vec<(usize, &Entry)> {
+        let exact = self.index.names.get(name.as_str()).into_iter();
+        let exact = exact.flat_map(Lines::iter);
+        let patterns = self.index.patterns.iter().copied().filter(|&line| {
+            self.entry(line as usize)
+                .is_some_and(|entry| entry.names.matches(name))
+        });
+        let mut found: Vec<_> = self
+            .at(exact.chain(patterns))
+            .filter(|(_, entry)| entry.pin().is_some())
+            .filter(|(_, entry)| direction.is_none_or(|d| entry.side.covers(d)))
+            .collect();
+        found.sort_unstable_by_key(|(line, _)| *line);
+        found
+    }
+
+    /// The pins of one peer id.
+    pub fn pins_of(&self, peer: PeerId) -> impl Iterator<Item = (usize, &Entry)> {
+        self.pinned(Pin::from(peer))
+    }
+
+    /// The pins that a presented chain matches, in the order node, key, certificate.
+    pub(crate) fn pins_matching(
+        &self,
+        chain: &PresentedChain,
+        direction: Direction,
+    ) -> Vec<(usize, &Entry)> {
+        let leaf = chain.leaf();
+        let node = match chain.peer_id() {
+            PeerId::Node(id) => Some(Pin::Node(id)),
+            PeerId::Key(_) => None,
+        };
+        node.into_iter()
+            .chain([Pin::Key(leaf.key), Pin::Cert(leaf.fingerprint)])
+            .flat_map(|pin| self.pinned(pin))
+            .filter(|(_, entry)| entry.side.covers(direction))
+            .collect()
+    }
+
+    /// The line that revokes this key.
+    pub fn revocation_of_key(&self, key: &KeyHash) -> Option<usize> {
+        self.index.revoked_keys.get(key).map(|&line| line as usize)
+    }
+
+    /// The line that revokes this certificate.
+    pub fn revocation_of_certificate(&self, fingerprint: &Fingerprint) -> Option<usize> {
+        let line = self.index.revoked_certificates.get(fingerprint);
+        line.map(|&line| line as usize)
+    }
+
+    /// The line that revokes anything the peer presented.
+    pub fn revocation_of(&self, chain: &PresentedChain) -> Option<usize> {
+        let keys = chain.keys().iter();
+        let certificates = chain.fingerprints().iter();
+        keys.filter_map(|key| self.revocation_of_key(key))
+            .chain(certificates.filter_map(|f| self.revocation_of_certificate(f)))
+            .min()
+    }
+
+    /// The line that revokes an authority.
+    pub(crate) fn revocation_of_anchor(&self, anchor: &Anchor) -> Option<usize> {
+        self.revocation_of_key(&anchor.key())
+            .or_else(|| self.revocation_of_certificate(&anchor.fingerprint()))
+    }
+
+    /// Whether nothing at all is revoked, which saves looking.
+    pub(crate) fn revokes_nothing(&self) -> bool {
+        self.index.revoked_keys.is_empty() && self.index.revoked_certificates.is_empty()
+    }
+
+    /// The lines marked `@ca` that count in `direction`.
+    pub fn authorities(&self, direction: Direction) -> impl Iterator<Item = (usize, &Entry)> {
+        self.at(self.index.authorities.iter().copied())
+            .filter(move |(_, entry)| entry.side.covers(direction))
+    }
+
+    /// The line which remembers that this name was once recognised by a CA.
+    pub fn ca_verified(&self, name: &Name) -> Option<usize> {
+        let lines = self.index.names.get(name.as_str())?;
+        self.at(lines.iter())
+            .find(|(_, entry)| matches!(entry.what, What::CaVerified))
+            .map(|(line, _)| line)
+    }
+
+    /// Whether anybody is pinned under exactly this name.
+    pub fn has_pin_named(&self, name: &Name) -> bool {
+        self.lines_named(name)
+            .any(|(_, entry)| entry.pin().is_some())
+    }
+
+    /// Every network that an entry grants or an authority may attest.
+    pub fn names_network(&self, network: &str) -> bool {
+        self.entries().any(|(_, entry)| {
+            let networks = &entry.attributes.networks;
+            networks.iter().any(|known| known == network)
+        })
+    }
+
+    /// Lines with exact names only that have this one.
+    pub(crate) fn lines_named(&self, name: &Name) -> impl Iterator<Item = (usize, &Entry)> {
+        let lines = self.index.names.get(name.as_str()).into_iter();
+        self.at(lines.flat_map(Lines::iter))
+    }
+
+    pub(crate) fn lines(&self) -> &[Arc<Line>] {
+        &self.lines
+    }
+
+    pub(crate) fn of_lines(lines: Vec<Arc<Line>>) -> Self {
+        let index = Arc::new(Index::over(&lines));
+        Self {
+            lines: lines.into(),
+            index,
+        }
+    }
+
+    fn pinned(&self, pin: Pin) -> impl Iterator<Item = (usize, &Entry)> {
+        let lines = self.index.pins.get(&pin).into_iter();
+        self.at(lines.flat_map(Lines::iter))
+    }
+
+    fn at(&self, lines: impl Iterator<Item = u32>) -> impl Iterator<Item = (usize, &Entry)> {
+        lines.filter_map(|line| {
+            let line = line as usize;
+            self.entry(line).map(|entry| (line, entry))
+        })
+    }
+}
+
+impl fmt::Debug for KnownPeers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KnownPeers({} lines)", self.lines.len())
+    }
+}
+
+/// Two snapshots are equal when their files are.
+impl PartialEq for KnownPeers {
+    fn eq(&self, other: &Self) -> bool {
+        let texts = |known: &Self| {
+            known
+                .lines
+                .iter()
+                .map(|l| l.text.clone())
+                .collect::<Vec<_>>()
+        };
+        Arc::ptr_eq(&self.lines, &other.lines) || texts(self) == texts(other)
+    }
+}
+
+impl Eq for KnownPeers {}
+
+/// One line with its end, and what it says.
+pub(crate) struct Line {
+    pub(crate) text: Box<str>,
+    pub(crate) entry: Option<Entry>,
+}
+
+impl Line {
+    /// The line for an entry, proven by reading it back.
+    ///
+    /// # Errors
+    /// When what would be written is not read as this very entry.
+    pub(crate) fn of_entry(entry: &Entry, end: &str) -> Result<Self, EditError> {
+        let content = write_entry(entry);
+        let read = parse_line(&content).map_err(|e| EditError::Unrepresentable {
+            cause: Some(Box::new(e.cause)),
+        })?;
+        if read.as_ref() != Some(entry) {
+            return Err(EditError::Unrepresentable { cause: None });
+        }
+        Ok(Self {
+            text: (content + end).into(),
+            entry: read,
+        })
+    }
+}
+
+/// The lines that share a key of an index: nearly always one, which then takes no allocation.
+struct Lines {
+    first: u32,
+    rest: Vec<u32>,
+}
+
+impl Lines {
+    fn iter(&self) -> impl Iterator<Item = u32> {
+        std::iter::once(self.first).chain(self.rest.iter().copied())
+    }
+}
+
+#[derive(Default)]
+struct Index {
+    pins: HashMap<Pin, Lines>,
+    /// Pins and CA-verified memories whose names are all exact.
+    names: HashMap<Name, Lines>,
+    /// Pins with patterns among their names: these are searched.
+    patterns: Vec<u32>,
+    revoked_keys: HashMap<KeyHash, u32>,
+    revoked_certificates: HashMap<Fingerprint, u32>,
+    authorities: Vec<u32>,
+}
+
+impl Index {
+    fn over(lines: &[Arc<Line>]) -> Self {
+        let mut index = Self::default();
+        index.pins.reserve(lines.len());
+        index.names.reserve(lines.len());
+        for (number, line) in (1..).zip(lines) {
+            if let Some(entry) = &line.entry {
+                index.add(number, entry);
+            }
+        }
+        index
+    }
+
+    fn add(&mut self, line: u32, entry: &Entry) {
+        match &entry.what {
+            What::Pin(pin) => {
+                insert(&mut self.pins, *pin, line);
+                self.add_names(line, entry);
+            }
+            What::CaVerified => self.add_names(line, entry),
+            What::Ca(_) => self.authorities.push(line),
+            What::Revoked(Pin::Node(id)) => {
+                self.revoked_keys.entry(id.key_hash()).or_insert(line);
+            }
+            What::Revoked(Pin::Key(key)) => {
+                self.revoked_keys.entry(*key).or_insert(line);
+            }
+            What::Revoked(Pin::Cert(fingerprint)) => {
+                self.revoked_certificates
+                    .entry(*fingerprint)
+                    .or_insert(line);
+            }
+        }
+    }
+
+    fn add_names(&mut self, line: u32, entry: &Entry) {
+        if !entry.names.are_exact() {
+            self.patterns.push(line);
+            return;
+        }
+        for name in entry.names.exact() {
+            insert(&mut self.names, name.clone(), line);
+        }
+    }
+}
+
+fn insert<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Lines>, key: K, line: u32) {
+    let fresh = Lines {
+        first: line,
+        rest: Vec::new(),
+    };
+    let lines = index.entry(key).or_insert(fresh);
+    // The same name twice on one line is one line.
+    if lines.iter().all(|known| known != line) {
+        lines.rest.push(line);
+    }
+}
+
+fn without_end(line: &str) -> &str {
+    let line = line.strip_suffix('\n').unwrap_or(line);
+    line.strip_suffix('\r').unwrap_or(line)
+}
+
+fn check_header(line: &str) -> Result<(), ParseError> {
+    if line.trim_end_matches([' ', '\t']) == HEADER {
+        return Ok(());
+    }
+    let hint = if line.starts_with('\u{feff}') {
+        Some("remove the byte order mark".to_owned())
+    } else if line.starts_with("comity-known-peers ") {
+        Some("the file was written by another version of comity".to_owned())
+    } else {
+        None
+    };
+    Err(at_start(Cause::Header, hint))
+}
+
+fn at_start(cause: Cause, hint: Option<String>) -> ParseError {
+    ParseError {
+        line: 1,
+        column: 1,
+        cause,
+        hint,
+    }
+}
+
+fn place(line: usize, content: &str, error: LineError) -> ParseError {
+    let before = content.char_indices().filter(|(at, _)| *at < error.offset);
+    ParseError {
+        line,
+        column: before.count() + 1,
+        cause: error.cause,
+        hint: error.hint,
+    }
+}
