@@ -83,8 +83,8 @@ impl HomeFile {
             Self::KnownPeersPresent | Self::Lock => 4 << 10,
             // 512 entries of at most 2 kB.
             Self::Pending | Self::Config => 1 << 20,
-            // 1024 entries of at most 4 kB.
-            Self::Invitations => 4 << 20,
+            // 1024 entries of at most 9 kB.
+            Self::Invitations => 16 << 20,
             // Only its end is read.
             Self::AuditLog => 1 << 20,
         }
@@ -256,6 +256,12 @@ impl Home {
         };
         let stat = handle.stat().map_err(StoreError::io("look at", &path))?;
         check::file(&path, &stat, self.disk.user(), file.secrecy())?;
+        if access == Access::Append && stat.mode & 0o600 != 0o600 {
+            // It was made just now, under a umask that takes bits from its owner.
+            handle
+                .set_mode(0o600)
+                .map_err(StoreError::io("set the mode of", &path))?;
+        }
         Ok(Some(handle))
     }
 }

@@ -1,4 +1,9 @@
 //! Everything Comity keeps on disk. This is the only crate that writes files.
+#![cfg_attr(
+    test,
+    allow(clippy::unwrap_used, reason = "a test that cannot go on fails")
+)]
+
 mod as_text;
 mod atomic;
 mod audit;
@@ -15,6 +20,8 @@ mod ledger;
 mod lock;
 mod pending;
 mod stamp;
+#[cfg(test)]
+mod tests;
 
 pub use audit::{AuditLine, AuditLog, AuditTail, Deed};
 pub use error::{Flaw, StoreError};

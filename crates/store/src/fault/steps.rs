@@ -72,64 +72,78 @@ pub enum Fault {
     None,
     /// The process dies: this call and all later ones do nothing. Of a write, the first half is done.
     Stop,
+    /// The call says that it worked and does nothing, like a disk that lies about `fsync`. Only for
+    /// [`Call::Sync`].
+    Skip,
     /// This call fails with an error number. Of a write, the first half is done.
     Error(i32),
     /// The process really dies, without unwinding. Of a write, the first half is done.
     Abort,
 }
 
-type Plan = dyn Fn(usize, Call) -> Fault + Send + Sync;
+type Plan = Box<dyn Fn(usize, Call) -> Fault + Send + Sync>;
 
 /// A disk whose calls are numbered from 0; a plan says which of them fail, and how.
 #[derive(Clone)]
 pub struct FaultDisk {
     disk: Arc<dyn Disk>,
+    user: u32,
     shared: Arc<Shared>,
 }
 
 struct Shared {
-    plan: Box<Plan>,
     progress: Mutex<Progress>,
 }
 
-#[derive(Default)]
 struct Progress {
+    plan: Plan,
     calls: Vec<Call>,
     stopped: bool,
     paused: Duration,
 }
 
 impl FaultDisk {
-    /// Puts a plan before a disk.
-    pub fn new(
-        disk: Arc<dyn Disk>,
-        plan: impl Fn(usize, Call) -> Fault + Send + Sync + 'static,
-    ) -> Self {
+    /// A disk that works until it is told otherwise.
+    pub fn new(disk: Arc<dyn Disk>) -> Self {
         Self {
+            user: disk.user(),
             disk,
             shared: Arc::new(Shared {
-                plan: Box::new(plan),
-                progress: Mutex::default(),
+                progress: Mutex::new(Progress {
+                    plan: Box::new(|_, _| Fault::None),
+                    calls: Vec::new(),
+                    stopped: false,
+                    paused: Duration::ZERO,
+                }),
             }),
         }
     }
 
-    /// Only counts.
-    pub fn counting(disk: Arc<dyn Disk>) -> Self {
-        Self::new(disk, |_, _| Fault::None)
+    /// Lets the store believe that it runs as another user.
+    #[must_use]
+    pub fn running_as(self, user: u32) -> Self {
+        Self { user, ..self }
     }
 
-    /// Applies `fault` at call number `step`.
-    pub fn at(disk: Arc<dyn Disk>, step: usize, fault: Fault) -> Self {
-        Self::new(
-            disk,
-            move |number, _| {
-                if number == step { fault } else { Fault::None }
-            },
-        )
+    /// From now on, follows `plan`, which is given each call and its number. The next call has number 0.
+    pub fn follow(&self, plan: impl Fn(usize, Call) -> Fault + Send + Sync + 'static) {
+        let mut progress = self.shared.progress();
+        progress.plan = Box::new(plan);
+        progress.calls.clear();
+        progress.stopped = false;
     }
 
-    /// The calls so far.
+    /// From now on, applies `fault` at call number `step`, where the next call has number 0.
+    pub fn fault_at(&self, step: usize, fault: Fault) {
+        self.follow(move |number, _| if number == step { fault } else { Fault::None });
+    }
+
+    /// From now on, only counts.
+    pub fn heal(&self) {
+        self.follow(|_, _| Fault::None);
+    }
+
+    /// The calls since the plan was last set.
     pub fn calls(&self) -> Vec<Call> {
         self.shared.progress().calls.clone()
     }
@@ -154,7 +168,7 @@ impl Shared {
         if progress.stopped {
             return Fault::Stop;
         }
-        let fault = (self.plan)(progress.calls.len(), call);
+        let fault = (progress.plan)(progress.calls.len(), call);
         progress.calls.push(call);
         progress.stopped = fault == Fault::Stop;
         fault
@@ -172,7 +186,7 @@ fn fail(fault: Fault) -> io::Error {
     match fault {
         Fault::Error(number) => io::Error::from_raw_os_error(number),
         Fault::Abort => std::process::abort(),
-        Fault::None | Fault::Stop => io::Error::other("the process has stopped"),
+        Fault::None | Fault::Skip | Fault::Stop => io::Error::other("the process has stopped"),
     }
 }
 
@@ -231,7 +245,7 @@ impl Disk for FaultDisk {
     }
 
     fn user(&self) -> u32 {
-        self.disk.user()
+        self.user
     }
 
     fn now(&self) -> SystemTime {
@@ -276,8 +290,11 @@ impl DiskFile for FaultFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.shared.step(Call::Sync)?;
-        self.file.sync()
+        match self.shared.next(Call::Sync) {
+            Fault::None => self.file.sync(),
+            Fault::Skip => Ok(()),
+            fault => Err(fail(fault)),
+        }
     }
 
     fn set_mode(&self, mode: u32) -> io::Result<()> {

@@ -1,0 +1,9 @@
+//! Tests of the store as a whole, by subject.
+
+mod audit;
+mod homes;
+mod identity;
+mod invitations;
+mod pending;
+mod support;
+mod writes;

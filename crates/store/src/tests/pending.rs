@@ -1,0 +1,299 @@
+//! The queue keeps what matters in a flood, and costs little.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::support::{DAY, TestHome, model_home, open_on, peer};
+use crate::audit::AuditLog;
+use crate::error::StoreError;
+use crate::fault::{Call, FaultDisk};
+use crate::home::HomeFile;
+use crate::pending::{
+    Asked, Knock, LIFETIME, MAX_DENIED, MAX_PER_PREFIX, MAX_WAITING, Pending, REPEAT_AFTER,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_stranger_is_queued_with_what_it_claims() {
+    let test = TestHome::new();
+    let queue = Pending::new(&test.home, "test");
+    let knock = Knock {
+        label: Some("ops\n\u{202e}db"),
+        service: Some("ssh"),
+        ..knock(1, "::ffff:192.0.2.1")
+    };
+    assert_eq!(queue.ask(&knock, DAY).expect("asked"), Asked::Queued);
+    let requests = queue.list(DAY).expect("the queue");
+    assert_eq!(requests.len(), 1);
+    let request = &requests[0];
+    assert_eq!(request.peer, peer(1));
+    assert_eq!(request.claimed_label.as_deref(), Some("ops\\n\\u{202e}db"));
+    assert_eq!(request.service.as_deref(), Some("ssh"));
+    assert_eq!(request.address, address("192.0.2.1"));
+    assert_eq!(
+        (request.first_seen, request.last_seen, request.count),
+        (DAY, DAY, 1)
+    );
+    // It survives the process.
+    assert_eq!(
+        Pending::new(&test.home, "test")
+            .list(DAY)
+            .expect("the queue"),
+        requests
+    );
+}
+
+#[test]
+fn a_repeated_request_is_written_once_a_minute_and_costs_no_lock_in_between() {
+    let (disk, _) = model_home();
+    let counting = FaultDisk::new(Arc::new(disk));
+    let home = open_on(counting.clone());
+    let queue = Pending::new(&home, "test");
+    queue.ask(&knock(1, "192.0.2.1"), DAY).expect("asked");
+    counting.heal();
+    for second in 0..60 {
+        let now = DAY + second * SECOND;
+        assert_eq!(
+            queue.ask(&knock(1, "192.0.2.9"), now).expect("asked"),
+            Asked::Waiting
+        );
+    }
+    let calls = counting.calls();
+    assert!(
+        !calls.contains(&Call::Lock) && !calls.iter().any(|c| c.changes()),
+        "{calls:?}"
+    );
+    let later = DAY + REPEAT_AFTER;
+    assert_eq!(
+        queue.ask(&knock(1, "192.0.2.9"), later).expect("asked"),
+        Asked::Waiting
+    );
+    assert_eq!(
+        counting
+            .calls()
+            .iter()
+            .filter(|c| **c == Call::Rename)
+            .count(),
+        1
+    );
+    let request = &queue.list(later).expect("the queue")[0];
+    assert_eq!(
+        (request.first_seen, request.last_seen, request.count),
+        (DAY, later, 2)
+    );
+    assert_eq!(
+        request.address,
+        address("192.0.2.1"),
+        "where it came from first"
+    );
+}
+
+#[test]
+fn a_clock_that_goes_back_writes_nothing() {
+    let test = TestHome::new();
+    let queue = Pending::new(&test.home, "test");
+    queue.ask(&knock(1, "192.0.2.1"), DAY).expect("asked");
+    let before = queue.list(DAY).expect("the queue");
+    let earlier = DAY - LIFETIME;
+    assert_eq!(
+        queue.ask(&knock(1, "192.0.2.1"), earlier).expect("asked"),
+        Asked::Waiting
+    );
+    assert_eq!(queue.list(DAY).expect("the queue"), before);
+}
+
+#[test]
+fn a_full_queue_refuses_the_new_and_keeps_the_old() {
+    let (_, home) = model_home();
+    let queue = Pending::new(&home, "test");
+    for number in 0..MAX_WAITING {
+        assert_eq!(
+            ask_from_own_prefix(&queue, number),
+            Asked::Queued,
+            "{number}"
+        );
+    }
+    assert_eq!(ask_from_own_prefix(&queue, MAX_WAITING), Asked::QueueFull);
+    assert_eq!(ask_from_own_prefix(&queue, 0), Asked::Waiting);
+    assert_eq!(queue.list(DAY).expect("the queue").len(), MAX_WAITING);
+    // A place that becomes free is given away again.
+    queue
+        .remove(&peer(7))
+        .expect("removed")
+        .expect("it was there");
+    assert_eq!(ask_from_own_prefix(&queue, MAX_WAITING), Asked::Queued);
+}
+
+#[test]
+fn a_refusal_for_lack_of_room_costs_no_lock_and_no_write() {
+    let (disk, _) = model_home();
+    let counting = FaultDisk::new(Arc::new(disk));
+    let queue = Pending::new(&open_on(counting.clone()), "test");
+    for number in 0..MAX_WAITING {
+        ask_from_own_prefix(&queue, number);
+    }
+    counting.heal();
+    assert_eq!(ask_from_own_prefix(&queue, MAX_WAITING), Asked::QueueFull);
+    assert!(
+        !counting
+            .calls()
+            .iter()
+            .any(|c| c.changes() || *c == Call::Lock)
+    );
+}
+
+#[test]
+fn one_prefix_cannot_take_the_whole_queue() {
+    for (inside, outside) in [("192.0.2", "192.0.3.1"), ("2001:db8:0:1:", "2001:db8:1::1")] {
+        let (_, home) = model_home();
+        let queue = Pending::new(&home, "test");
+        let separator = if inside.contains(':') { ":" } else { "." };
+        for number in 0..=MAX_PER_PREFIX {
+            let from = format!("{inside}{separator}{number}");
+            let expected = if number < MAX_PER_PREFIX {
+                Asked::Queued
+            } else {
+                Asked::PrefixFull
+            };
+            let number = u32::try_from(number).expect("small");
+            assert_eq!(
+                queue.ask(&knock(number, &from), DAY).expect("asked"),
+                expected
+            );
+        }
+        let other = knock(1000, outside);
+        assert_eq!(queue.ask(&other, DAY).expect("asked"), Asked::Queued);
+    }
+}
+
+#[test]
+fn a_request_ends_after_a_week_however_often_it_is_repeated() {
+    let test = TestHome::new();
+    let queue = Pending::new(&test.home, "test");
+    queue.ask(&knock(1, "192.0.2.1"), DAY).expect("asked");
+    let last = DAY + LIFETIME - SECOND;
+    queue.ask(&knock(1, "192.0.2.1"), last).expect("asked");
+    assert_eq!(queue.list(last).expect("the queue").len(), 1);
+    let end = DAY + LIFETIME;
+    assert!(queue.list(end).expect("the queue").is_empty());
+    assert_eq!(
+        queue.ask(&knock(1, "192.0.2.1"), end).expect("asked"),
+        Asked::Queued
+    );
+    assert_eq!(queue.list(end).expect("the queue")[0].first_seen, end);
+}
+
+#[test]
+fn whoever_was_denied_leaves_the_list_and_does_not_come_back() {
+    let test = TestHome::new();
+    let queue = Pending::new(&test.home, "comity trust deny");
+    queue.ask(&knock(1, "192.0.2.1"), DAY).expect("asked");
+    assert!(queue.deny(&peer(1), DAY).expect("denied").is_some());
+    assert!(
+        queue.deny(&peer(1), DAY).expect("no error").is_none(),
+        "once"
+    );
+    assert!(
+        queue.deny(&peer(2), DAY).expect("no error").is_none(),
+        "never asked"
+    );
+    assert!(queue.list(DAY).expect("the queue").is_empty());
+    assert_eq!(
+        queue.ask(&knock(1, "192.0.2.1"), DAY).expect("asked"),
+        Asked::Denied
+    );
+    let log = AuditLog::new(&test.home, "test").tail(10).expect("the log");
+    assert_eq!(log.lines.len(), 1);
+    assert_eq!(log.lines[0].action, "deny");
+    // Until the operator changes their mind, or a week has passed.
+    let end = DAY + LIFETIME;
+    assert_eq!(
+        queue.ask(&knock(1, "192.0.2.1"), end).expect("asked"),
+        Asked::Queued
+    );
+}
+
+#[test]
+fn refusals_take_no_place_in_the_queue_and_are_bounded() {
+    let (_, home) = model_home();
+    let queue = Pending::new(&home, "test");
+    for number in 0..=MAX_DENIED {
+        assert_eq!(ask_from_own_prefix(&queue, number), Asked::Queued);
+        let id = peer(u32::try_from(number).expect("small"));
+        queue.deny(&id, DAY).expect("denied").expect("it was there");
+    }
+    assert_eq!(ask_from_own_prefix(&queue, MAX_DENIED), Asked::Denied);
+    assert_eq!(ask_from_own_prefix(&queue, 1), Asked::Denied);
+    assert_eq!(
+        ask_from_own_prefix(&queue, 0),
+        Asked::Queued,
+        "the oldest is forgotten"
+    );
+}
+
+#[test]
+fn a_damaged_queue_is_refused_and_named() {
+    for content in [
+        "",
+        "{",
+        "{\"version\":2,\"entries\":[]}",
+        "{\"version\":1,\"entries\":[],\"x\":1}",
+    ] {
+        let test = TestHome::new();
+        std::fs::write(test.home.path(HomeFile::Pending), content).expect("a file");
+        let queue = Pending::new(&test.home, "test");
+        assert!(matches!(
+            queue.ask(&knock(1, "192.0.2.1"), DAY),
+            Err(StoreError::Damaged { path, .. }) if path.ends_with("pending")
+        ));
+    }
+}
+
+#[test]
+fn the_largest_queue_can_be_read_back() {
+    let test = TestHome::new();
+    let queue = Pending::new(&test.home, "test");
+    let worst = "\u{10ffff}".repeat(1000);
+    for number in 0..MAX_WAITING {
+        let small = u32::try_from(number).expect("small");
+        let knock = Knock {
+            label: Some(&worst),
+            service: Some(&worst),
+            ..knock(
+                small,
+                &format!("2001:db8:{number:x}:ffff:ffff:ffff:ffff:ffff"),
+            )
+        };
+        assert_eq!(queue.ask(&knock, DAY).expect("asked"), Asked::Queued);
+    }
+    let size = std::fs::metadata(test.home.path(HomeFile::Pending))
+        .expect("a file")
+        .len();
+    assert!(
+        size * 2 < HomeFile::Pending.limit() + (200 << 10),
+        "{size} with as many refusals"
+    );
+    let again = Pending::new(&test.home, "test");
+    assert_eq!(again.list(DAY).expect("the queue").len(), MAX_WAITING);
+}
+
+fn knock(number: u32, from: &str) -> Knock<'static> {
+    Knock {
+        peer: peer(number),
+        label: None,
+        address: address(from),
+        service: None,
+    }
+}
+
+fn ask_from_own_prefix(queue: &Pending, number: usize) -> Asked {
+    let from = format!("10.{}.{}.1", number / 256, number % 256);
+    let number = u32::try_from(number).expect("small");
+    queue.ask(&knock(number, &from), DAY).expect("asked")
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
