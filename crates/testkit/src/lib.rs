@@ -1,1 +1,3 @@
 //! See the crate description; filled in step by step.
+
+pub mod foreign;
