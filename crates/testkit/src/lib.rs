@@ -1,3 +1,4 @@
 //! See the crate description; filled in step by step.
 
+pub mod certificates;
 pub mod foreign;

@@ -1,0 +1,411 @@
+//! Paths to trusted CAs.
+
+use std::time::{Duration, Instant};
+
+use comity_certs::{Anchor, CaError, CaPath, PresentedChain, Purpose, verify_ca_path};
+use comity_identity::{Algorithm, KeyHash, Signer, UnixTime};
+use rcgen::{DistinguishedName, DnType, GeneralSubtree, KeyUsagePurpose, NameConstraints};
+
+use crate::certificates::{
+    Authority, Credential, DAY, Foreign, Node, RawCertificate, TODAY, TestKey,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_leaf_below_a_trusted_ca_has_a_path() {
+    let ca = Foreign::authority("root").root();
+    let leaf = Foreign::server("db1.example").issued_by(&ca);
+    let path = verify(&leaf.chain, &[&ca], Purpose::Serve, TODAY).expect("a path");
+    let anchor = anchor(&ca);
+    assert_eq!(path.anchor, anchor.fingerprint());
+    assert_eq!(path.keys, [key(&leaf.chain[0]), anchor.key()]);
+    assert_eq!(path.not_after, TODAY + 365 * DAY);
+}
+
+#[test]
+fn intermediates_are_found_in_any_order_and_extra_certificates_do_not_matter() {
+    // T18
+    let root = Foreign::authority("root").root();
+    let middle = Foreign::authority("middle").intermediate(&root);
+    let low = Foreign {
+        not_after: TODAY + 9 * DAY,
+        ..Foreign::authority("low")
+    };
+    let low = low.intermediate(&middle);
+    let stranger = Foreign::authority("stranger").root();
+    let leaf = Foreign::server("db1.example").issued_by(&low);
+    for others in [
+        vec![&low.der, &middle.der],
+        vec![&middle.der, &low.der],
+        vec![&low.der, &stranger.der, &middle.der, &root.der],
+        vec![&leaf.chain[0], &low.der, &low.der, &middle.der, &middle.der],
+    ] {
+        let others: Vec<&[u8]> = others.into_iter().map(Vec::as_slice).collect();
+        let chain = leaf.clone().followed_by(&others).chain;
+        let path = verify(&chain, &[&root], Purpose::Serve, TODAY).expect("a path");
+        let keys = [&leaf.chain[0], &low.der, &middle.der, &root.der].map(|c| key(c));
+        assert_eq!(path.keys, keys, "only and all keys of the path, leaf first");
+        assert_eq!(path.not_after, TODAY + 9 * DAY, "the earliest end");
+    }
+}
+
+#[test]
+fn a_missing_intermediate_is_an_unknown_issuer() {
+    // T17
+    let root = Foreign::authority("root").root();
+    let middle = Foreign::authority("middle").intermediate(&root);
+    let leaf = Foreign::server("db1.example").issued_by(&middle);
+    let error = verify(&leaf.chain, &[&root], Purpose::Serve, TODAY);
+    let issuer = "CN=middle".to_owned();
+    assert_eq!(error, Err(CaError::UnknownIssuer { issuer }));
+}
+
+#[test]
+fn strangers_have_no_path() {
+    let [ours, theirs] = [(); 2].map(|()| Foreign::authority("same name").root());
+    let leaf = Foreign::server("db1.example").issued_by(&theirs);
+    let issuer = "CN=same name".to_owned();
+    // Same name, another key: the signature does not fit, which says more than unknown.
+    let error = verify(&leaf.chain, &[&ours], Purpose::Serve, TODAY);
+    assert_eq!(error, Err(CaError::BadSignature));
+    let error = verify(&leaf.chain, &[], Purpose::Serve, TODAY);
+    assert_eq!(error, Err(CaError::UnknownIssuer { issuer }));
+    let own = Foreign::server("db1.example").self_signed();
+    let error = verify(&own.chain, &[&ours], Purpose::Serve, TODAY);
+    let issuer = "CN=db1.example".to_owned();
+    assert_eq!(error, Err(CaError::UnknownIssuer { issuer }));
+    // Two roots with one name: the right one is found.
+    assert!(verify(&leaf.chain, &[&ours, &theirs], Purpose::Serve, TODAY).is_ok());
+}
+
+#[test]
+fn validity_is_exact_to_the_second() {
+    // T03, T04
+    let root = Foreign::authority("root").root();
+    let leaf = Foreign {
+        not_before: TODAY,
+        not_after: TODAY + DAY,
+        ..Foreign::server("db1.example")
+    };
+    let leaf = leaf.issued_by(&root);
+    let at = |now| verify(&leaf.chain, &[&root], Purpose::Serve, now).map(|_| ());
+    assert_eq!(at(TODAY), Ok(()));
+    assert_eq!(at(TODAY + DAY), Ok(()));
+    let (not_before, not_after) = (TODAY, TODAY + DAY);
+    assert_eq!(
+        at(TODAY - SECOND),
+        Err(CaError::NotYetValid {
+            index: 0,
+            not_before
+        })
+    );
+    assert_eq!(
+        at(TODAY + DAY + SECOND),
+        Err(CaError::Expired {
+            index: 0,
+            not_after
+        })
+    );
+}
+
+#[test]
+fn an_expired_intermediate_is_named() {
+    let root = Foreign::authority("root").root();
+    let middle = Foreign {
+        not_after: TODAY + DAY,
+        ..Foreign::authority("middle")
+    };
+    let middle = middle.intermediate(&root);
+    let leaf = Foreign::server("db1.example").issued_by(&middle);
+    let chain = leaf.followed_by(&[&middle.der]).chain;
+    let error = verify(&chain, &[&root], Purpose::Serve, TODAY + DAY + SECOND);
+    let not_after = TODAY + DAY;
+    assert_eq!(
+        error,
+        Err(CaError::Expired {
+            index: 1,
+            not_after
+        })
+    );
+}
+
+#[test]
+fn an_anchor_outside_its_validity_vouches_for_nobody() {
+    // T05
+    let root = Foreign {
+        not_before: TODAY,
+        not_after: TODAY + DAY,
+        ..Foreign::authority("old")
+    };
+    let root = root.root();
+    let leaf = Foreign::server("db1.example").issued_by(&root);
+    let at = |now| verify(&leaf.chain, &[&root], Purpose::Serve, now);
+    assert_eq!(at(TODAY).expect("valid").not_after, TODAY + DAY);
+    assert!(at(TODAY + DAY).is_ok());
+    let (anchor, subject) = (anchor(&root).fingerprint(), "CN=old".to_owned());
+    let expired = CaError::AnchorExpired {
+        anchor,
+        subject: subject.clone(),
+        not_after: TODAY + DAY,
+    };
+    assert_eq!(at(TODAY + DAY + SECOND), Err(expired));
+    let early = CaError::AnchorNotYetValid {
+        anchor,
+        subject,
+        not_before: TODAY,
+    };
+    assert_eq!(at(TODAY - SECOND), Err(early));
+}
+
+#[test]
+fn an_expired_anchor_does_not_hide_a_valid_one() {
+    let old = Foreign {
+        not_after: TODAY - SECOND,
+        ..Foreign::authority("root")
+    };
+    let old = old.root();
+    let renewed = Foreign::authority("root").cross(&old, &old);
+    let leaf = Foreign::server("db1.example").issued_by(&old);
+    let chain = PresentedChain::parse(&leaf.chain).expect("sound");
+    let anchors = [&old.der, &renewed].map(|der| Anchor::from_der(der).expect("a CA"));
+    let path = verify_ca_path(&chain, &anchors, Purpose::Serve, TODAY).expect("a path");
+    assert_eq!(path.anchor, anchors[1].fingerprint());
+}
+
+#[test]
+fn a_leaf_serves_or_dials_as_its_extended_key_usage_says() {
+    // T14, T15
+    let root = Foreign::authority("root").root();
+    let both = Foreign {
+        purposes: vec![Purpose::Serve, Purpose::Dial],
+        ..Foreign::default()
+    };
+    for (leaf, serves, dials) in [
+        (Foreign::server("db1.example"), true, false),
+        (Foreign::client("laptop"), false, true),
+        (both, true, true),
+        (Foreign::default(), true, true),
+    ] {
+        let chain = leaf.issued_by(&root).chain;
+        for (purpose, allowed) in [(Purpose::Serve, serves), (Purpose::Dial, dials)] {
+            let expected = match allowed {
+                true => Ok(()),
+                false => Err(CaError::WrongPurpose { purpose }),
+            };
+            let path = verify(&chain, &[&root], purpose, TODAY).map(|_| ());
+            assert_eq!(path, expected, "{purpose:?}");
+        }
+    }
+}
+
+#[test]
+fn a_limited_anchor_limits_what_is_below() {
+    let root = Foreign {
+        purposes: vec![Purpose::Serve],
+        ..Foreign::authority("servers only")
+    };
+    let root = root.root();
+    let chain = Foreign::default().issued_by(&root).chain;
+    assert!(verify(&chain, &[&root], Purpose::Serve, TODAY).is_ok());
+    let purpose = Purpose::Dial;
+    let error = verify(&chain, &[&root], purpose, TODAY);
+    assert_eq!(error, Err(CaError::WrongPurpose { purpose }));
+}
+
+#[test]
+fn a_leaf_that_could_issue_is_refused() {
+    // T16
+    let root = Foreign::authority("root").root();
+    let ca = Foreign::authority("db1.example").intermediate(&root);
+    let error = verify(&[ca.der], &[&root], Purpose::Serve, TODAY);
+    assert_eq!(error, Err(CaError::LeafIsCa));
+    for (usages, expected) in [
+        (vec![KeyUsagePurpose::DigitalSignature], None),
+        (
+            vec![
+                KeyUsagePurpose::DigitalSignature,
+                KeyUsagePurpose::KeyCertSign,
+            ],
+            Some(CaError::LeafMaySign),
+        ),
+        (
+            vec![KeyUsagePurpose::KeyEncipherment],
+            Some(CaError::LeafKeyUsage),
+        ),
+    ] {
+        let leaf = Foreign {
+            key_usages: usages,
+            ..Foreign::server("db1.example")
+        };
+        let chain = leaf.issued_by(&root).chain;
+        let error = verify(&chain, &[&root], Purpose::Serve, TODAY).err();
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn a_trusted_ca_that_presents_itself_is_refused() {
+    let root = Foreign::authority("root").root();
+    let error = verify(
+        std::slice::from_ref(&root.der),
+        &[&root],
+        Purpose::Serve,
+        TODAY,
+    );
+    assert_eq!(error, Err(CaError::LeafIsCa));
+}
+
+#[test]
+fn a_leaf_cannot_issue() {
+    let root = Foreign::authority("root").root();
+    let no_ca = Foreign {
+        ca: None,
+        ..Foreign::authority("no CA")
+    };
+    let no_ca = no_ca.intermediate(&root);
+    let leaf = Foreign::server("db1.example").issued_by(&no_ca);
+    let chain = leaf.followed_by(&[&no_ca.der]).chain;
+    let error = verify(&chain, &[&root], Purpose::Serve, TODAY);
+    assert_eq!(error, Err(CaError::IssuerNotCa));
+
+    let no_sign = Foreign {
+        key_usages: vec![KeyUsagePurpose::DigitalSignature],
+        ..Foreign::authority("no keyCertSign")
+    };
+    let no_sign = no_sign.intermediate(&root);
+    let leaf = Foreign::server("db1.example").issued_by(&no_sign);
+    let chain = leaf.followed_by(&[&no_sign.der]).chain;
+    let error = verify(&chain, &[&root], Purpose::Serve, TODAY);
+    assert_eq!(error, Err(CaError::IssuerMayNotSign { index: 1 }));
+}
+
+#[test]
+fn path_lengths_are_kept_in_intermediates_and_in_the_anchor() {
+    // T13
+    let limited = |length: u8| Foreign {
+        ca: Some(Some(length)),
+        ..Foreign::authority(&format!("at most {length} below"))
+    };
+    for (root, middle, allowed) in [
+        (limited(1), limited(0), true),
+        (limited(0), Foreign::authority("middle"), false),
+        (limited(2), limited(1), true),
+    ] {
+        let root = root.root();
+        let middle = middle.intermediate(&root);
+        let leaf = Foreign::server("db1.example").issued_by(&middle);
+        check_length(leaf.followed_by(&[&middle.der]), &root, allowed);
+    }
+    for (length, allowed) in [(1, true), (0, false)] {
+        let root = Foreign::authority("root").root();
+        let middle = limited(length).intermediate(&root);
+        let low = Foreign::authority("low").intermediate(&middle);
+        let leaf = Foreign::server("db1.example").issued_by(&low);
+        check_length(leaf.followed_by(&[&low.der, &middle.der]), &root, allowed);
+    }
+}
+
+fn check_length(leaf: Credential, root: &Authority, allowed: bool) {
+    let path = verify(&leaf.chain, &[root], Purpose::Serve, TODAY).map(|_| ());
+    let expected = match allowed {
+        true => Ok(()),
+        false => Err(CaError::PathLength),
+    };
+    assert_eq!(path, expected);
+}
+
+#[test]
+fn names_outside_the_constraints_of_a_ca_are_refused() {
+    let permitted = |subtree| Foreign {
+        name_constraints: Some(NameConstraints {
+            permitted_subtrees: vec![subtree],
+            excluded_subtrees: vec![],
+        }),
+        ..Foreign::authority("constrained")
+    };
+    let root = permitted(GeneralSubtree::DnsName("good.example".into())).root();
+    let inside = Foreign::server("db1.good.example").issued_by(&root);
+    assert!(verify(&inside.chain, &[&root], Purpose::Serve, TODAY).is_ok());
+    let outside = Foreign::server("db1.bad.example").issued_by(&root);
+    let error = verify(&outside.chain, &[&root], Purpose::Serve, TODAY);
+    assert_eq!(error, Err(CaError::NameConstraint));
+    // Constraints that are not implemented are violated by everything.
+    let mut name = DistinguishedName::new();
+    name.push(DnType::CommonName, "db1.good.example");
+    let named = permitted(GeneralSubtree::DirectoryName(name)).root();
+    let leaf = Foreign::server("db1.good.example").issued_by(&named);
+    let path = verify(&leaf.chain, &[&named], Purpose::Serve, TODAY);
+    assert_eq!(path, Err(CaError::NameConstraint));
+}
+
+#[test]
+fn a_changed_leaf_has_no_path() {
+    let root = Foreign::authority("root").root();
+    let leaf = Foreign::server("db1.example")
+        .issued_by(&root)
+        .chain
+        .remove(0);
+    let mut changed = RawCertificate::of(&leaf);
+    changed.spki = TestKey::generate(Algorithm::EcdsaP256).spki().to_vec();
+    let changed = changed.with_signature(&signature_of(&leaf));
+    let error = verify(&[changed], &[&root], Purpose::Serve, TODAY);
+    assert_eq!(error, Err(CaError::BadSignature));
+}
+
+#[test]
+fn a_loop_of_cross_signed_cas_is_given_up_quickly() {
+    // T19: seven CAs that all signed each other, none of them trusted.
+    let first = Foreign::authority("loop").root();
+    let ring: Vec<Vec<u8>> = (0..7)
+        .map(|_| Foreign::authority("loop").cross(&first, &first))
+        .collect();
+    let leaf = Foreign::server("db1.example").issued_by(&first);
+    let ring: Vec<&[u8]> = ring.iter().map(Vec::as_slice).collect();
+    let chain = leaf.followed_by(&ring).chain;
+    let root = Foreign::authority("loop").root();
+    let start = Instant::now();
+    let error = verify(&chain, &[&root], Purpose::Serve, TODAY).expect_err("no path");
+    assert!(matches!(
+        error,
+        CaError::TooComplex | CaError::BadSignature | CaError::UnknownIssuer { .. }
+    ));
+    // Generous: at most 100 signatures of 35 µs, unoptimised and on a busy machine.
+    assert!(start.elapsed() < Duration::from_secs(5));
+}
+
+#[test]
+fn a_node_has_a_path_to_its_own_root_only_if_that_is_trusted() {
+    let node = Node::new();
+    let chain = PresentedChain::parse(&node.serve.chain).expect("native");
+    let own = Anchor::from_der(&node.root).expect("a CA");
+    let other = Anchor::from_der(&Node::new().root).expect("a CA");
+    assert!(verify_ca_path(&chain, [&own], Purpose::Serve, TODAY).is_ok());
+    assert!(verify_ca_path(&chain, [&own], Purpose::Dial, TODAY).is_err());
+    let error = verify_ca_path(&chain, [&other], Purpose::Serve, TODAY);
+    assert!(matches!(error, Err(CaError::UnknownIssuer { .. })));
+}
+
+fn verify(
+    chain: &[Vec<u8>],
+    anchors: &[&Authority],
+    purpose: Purpose,
+    now: UnixTime,
+) -> Result<CaPath, CaError> {
+    let chain = PresentedChain::parse(chain).expect("sound certificates");
+    let anchors: Vec<Anchor> = anchors.iter().map(|a| anchor(a)).collect();
+    verify_ca_path(&chain, &anchors, purpose, now)
+}
+
+fn anchor(authority: &Authority) -> Anchor {
+    Anchor::from_der(&authority.der).expect("a CA")
+}
+
+fn key(certificate: &[u8]) -> KeyHash {
+    KeyHash::of_spki(&RawCertificate::of(certificate).spki)
+}
+
+fn signature_of(certificate: &[u8]) -> Vec<u8> {
+    use crate::certificates::{content, elements};
+    content(elements(certificate)[2])[1..].to_vec()
+}
