@@ -1,0 +1,793 @@
+//! The decision: one function for the verifier callback, the gate, live connections and `explain`.
+//!
+//! The rules run in the order of precedence, and the first that speaks decides. Every path that
+//! does not end in a recognition refuses.
+
+use comity_certs::{CLOCK_TOLERANCE, Form, Purpose};
+use comity_identity::{PeerId, UnixTime};
+
+use crate::authority::{self, CaRefusal, Vouched};
+use crate::entry::{Attributes, Confirmed, Entry, Origin, Pin, Side, What};
+use crate::grants::Grants;
+use crate::known_peers::KnownPeers;
+use crate::mode::{Direction, Mode, Phase};
+use crate::name::Name;
+use crate::pattern::Names;
+use crate::reason::Reason;
+use crate::verdict::{
+    Evidence, Explanation, How, Invited, Invitee, KnownPin, Outcome, Query, Recognition, Refusal,
+    Rule, Step, Verdict, Warning,
+};
+
+/// Whether the peer is recognised, by what, and what it may do.
+///
+/// It is a function of its argument alone. At the gate the caller must ask it under the lock of the
+/// store, with what the file says then, and add [`Recognition::record`] before it lets go.
+pub fn decide(query: &Query<'_>) -> Verdict {
+    Decision::new(query, None).verdict()
+}
+
+/// The same as [`decide`], with every rule that was tried.
+pub fn explain(query: &Query<'_>) -> Explanation {
+    let mut decision = Decision::new(query, Some(Vec::new()));
+    let verdict = decision.verdict();
+    Explanation {
+        verdict,
+        steps: decision.steps.unwrap_or_default(),
+    }
+}
+
+/// How the word in `confirmed=` says that the caller gave the id beforehand.
+const CONFIRMED_BY_ID: &str = "id";
+
+struct Decision<'q> {
+    query: &'q Query<'q>,
+    steps: Option<Vec<Step>>,
+    warnings: Vec<Warning>,
+    /// A contradiction was turned into a warning: nothing of this peer is recorded.
+    contradicted: bool,
+}
+
+/// What the pins say.
+enum Pinned<'q> {
+    /// Nothing: no pin for the name, or (without a name) for the key.
+    Silent,
+    /// The peer is the one remembered.
+    Matched(usize, &'q Entry),
+}
+
+impl<'q> Decision<'q> {
+    fn new(query: &'q Query<'q>, steps: Option<Vec<Step>>) -> Self {
+        Self {
+            query,
+            steps,
+            warnings: Vec::new(),
+            contradicted: false,
+        }
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        match self.recognise() {
+            Ok(recognition) => Verdict::Accept(recognition),
+            Err(refusal) => Verdict::Refuse(*refusal),
+        }
+    }
+
+    fn recognise(&mut self) -> Result<Recognition, Box<Refusal>> {
+        self.mode_fits()?;
+        if let Some(recognition) = self.wait_for_the_gate() {
+            return Ok(recognition);
+        }
+        self.not_ourselves()?;
+        self.not_revoked()?;
+        self.expected_id()?;
+        self.right_purpose()?;
+        if self.query.mode == Mode::Insecure {
+            return self.without_checks();
+        }
+        let pinned = self.pins()?;
+        if self.query.mode.pin_suffices() {
+            if let Pinned::Matched(line, entry) = pinned {
+                return self.by_pin(line, entry);
+            }
+            if self.query.expectation.id.is_some() && !self.contradicted {
+                return self.by_expected_id();
+            }
+        }
+        self.beyond_pins(&pinned)
+    }
+
+    /// The rules for a peer that no pin recognises, or not alone.
+    fn beyond_pins(&mut self, pinned: &Pinned<'q>) -> Result<Recognition, Box<Refusal>> {
+        let mode = self.query.mode;
+        if mode == Mode::CaAndPin {
+            return self.by_ca_and_pin(pinned);
+        }
+        self.still_there()?;
+        let mut ca = None;
+        if mode.ca_suffices() && !self.contradicted {
+            match authority::vouch(self.query) {
+                Ok(vouched) => return self.by_ca(vouched),
+                Err(refusal) => ca = Some(self.ca_failed(refusal)?),
+            }
+        }
+        if let Some(recognition) = self.by_invitation()? {
+            return Ok(recognition);
+        }
+        self.no_downgrade(ca.as_deref())?;
+        if mode.first_use() {
+            return self.by_first_use(ca);
+        }
+        Err(self.stranger(ca))
+    }
+
+    fn mode_fits(&mut self) -> Result<(), Box<Refusal>> {
+        let Query {
+            mode, direction, ..
+        } = *self.query;
+        if mode.valid_for(direction) {
+            return Ok(());
+        }
+        Err(self.refuse(
+            Rule::Mode,
+            Reason::Unknown,
+            Evidence::Mode { mode, direction },
+        ))
+    }
+
+    /// When accepting, the verifier callback lets every well-formed chain through: the peer has
+    /// not proved anything yet, and a refusal at this point could not tell it why.
+    fn wait_for_the_gate(&mut self) -> Option<Recognition> {
+        let query = self.query;
+        if query.phase != Phase::Certificate || query.direction != Direction::Accept {
+            return None;
+        }
+        self.step(Rule::Phase, Outcome::Recognised { line: None });
+        Some(Recognition {
+            peer: query.chain.peer_id(),
+            how: How::Provisional,
+            label: None,
+            labels: Vec::new(),
+            record: None,
+            warnings: Vec::new(),
+            ends: self.end_of_leaf(),
+            grants: Grants::default(),
+        })
+    }
+
+    fn not_ourselves(&mut self) -> Result<(), Box<Refusal>> {
+        let chain = self.query.chain;
+        let presented = [chain.peer_id().key_hash(), chain.leaf().key];
+        if presented.iter().any(|key| self.query.own.contains(key)) {
+            return Err(self.refuse(Rule::NotSelf, Reason::SelfPeer, Evidence::None));
+        }
+        self.step(Rule::NotSelf, Outcome::Passed);
+        Ok(())
+    }
+
+    fn not_revoked(&mut self) -> Result<(), Box<Refusal>> {
+        let query = self.query;
+        let line = query.known.revocation_of(query.chain);
+        let line = line.or_else(|| authority::below_revoked(query));
+        match line {
+            Some(line) => Err(self.revoked(line)),
+            None => {
+                self.step(Rule::NotRevoked, Outcome::Passed);
+                Ok(())
+            }
+        }
+    }
+
+    fn revoked(&mut self, line: usize) -> Box<Refusal> {
+        self.refuse(
+            Rule::NotRevoked,
+            Reason::Revoked,
+            Evidence::Revoked { line },
+        )
+    }
+
+    /// The caller's id binds every mode: whoever names an id wants that peer and no other.
+    fn expected_id(&mut self) -> Result<(), Box<Refusal>> {
+        let Some(expected) = self.query.expectation.id else {
+            return Ok(());
+        };
+        if expected == self.query.chain.peer_id() {
+            self.step(Rule::ExpectedId, Outcome::Passed);
+            return Ok(());
+        }
+        let mut known = self.named();
+        if known.is_empty() {
+            known = self.query.known.pins_of(expected).collect();
+        }
+        if known.is_empty() {
+            let evidence = self.unknown(None);
+            return Err(self.refuse(Rule::ExpectedId, Reason::Unknown, evidence));
+        }
+        let evidence = self.changed(&known);
+        Err(self.refuse(Rule::ExpectedId, Reason::Changed, evidence))
+    }
+
+    /// A node has one leaf for serving and one for dialling; one used for the other is misused.
+    fn right_purpose(&mut self) -> Result<(), Box<Refusal>> {
+        let chain = self.query.chain;
+        if chain.form() == Form::Foreign {
+            return Ok(());
+        }
+        if chain.leaf().usages.allows(purpose_of(self.query.direction)) {
+            self.step(Rule::Purpose, Outcome::Passed);
+            return Ok(());
+        }
+        Err(self.refuse(Rule::Purpose, Reason::Constraint, Evidence::Purpose))
+    }
+
+    /// What we remember under the expected name when dialling (there the name is what the user
+    /// asked for), or for the key itself (a name that the other side claims means nothing).
+    fn pins(&mut self) -> Result<Pinned<'q>, Box<Refusal>> {
+        let query = self.query;
+        let matching = |(_, entry): &(usize, &Entry)| {
+            entry.side.covers(query.direction)
+                && entry.pin().is_some_and(|pin| pin.matches(query.chain))
+        };
+        let named = self.named();
+        let candidates = if self.dialled_name().is_some() {
+            if !named.is_empty() && !named.iter().any(|(_, e)| self.pin_matches(e)) {
+                let evidence = self.changed(&named);
+                let refusal = self.refuse(Rule::Pin, Reason::Changed, evidence);
+                self.contradict(refusal)?;
+                return Ok(Pinned::Silent);
+            }
+            named.into_iter().filter(matching).collect()
+        } else {
+            query.known.pins_matching(query.chain, query.direction)
+        };
+        self.first_valid(&candidates)
+    }
+
+    /// The first entry that has not ended. One that has is not forgotten: the peer does not become
+    /// a stranger who may be met for the first time.
+    fn first_valid(
+        &mut self,
+        candidates: &[(usize, &'q Entry)],
+    ) -> Result<Pinned<'q>, Box<Refusal>> {
+        let now = self.query.now;
+        if let Some(&(line, entry)) = candidates.iter().find(|(_, entry)| !entry.is_over(now)) {
+            self.step(Rule::Pin, Outcome::Recognised { line: Some(line) });
+            return Ok(Pinned::Matched(line, entry));
+        }
+        let Some(&(line, entry)) = candidates.first() else {
+            self.step(Rule::Pin, Outcome::DoesNotApply);
+            return Ok(Pinned::Silent);
+        };
+        let not_after = entry.attributes.not_after.unwrap_or(now);
+        let evidence = Evidence::EntryExpired { line, not_after };
+        let refusal = self.refuse(Rule::Pin, Reason::Expired, evidence);
+        self.contradict(refusal)?;
+        Ok(Pinned::Silent)
+    }
+
+    fn by_pin(&mut self, line: usize, entry: &Entry) -> Result<Recognition, Box<Refusal>> {
+        let ends = self.pinned_leaf_is_valid()?;
+        let ends = entry.attributes.not_after.map_or(ends, |end| ends.min(end));
+        Ok(self.recognised(How::Pin { line }, ends, None))
+    }
+
+    /// The caller's id is a pin that is not written down yet.
+    fn by_expected_id(&mut self) -> Result<Recognition, Box<Refusal>> {
+        self.still_there()?;
+        let ends = self.pinned_leaf_is_valid()?;
+        let name = self.dialled_name().cloned();
+        let records = self.query.mode.first_use() || self.query.mode == Mode::CaThenPin;
+        let record = name.filter(|_| records).map(|name| {
+            let mut entry = self.pin_entry(Names::one(name), Origin::FirstUse);
+            entry.attributes.confirmed = Some(Confirmed {
+                at: self.query.now,
+                how: CONFIRMED_BY_ID.to_owned(),
+            });
+            entry
+        });
+        self.step(Rule::ExpectedId, Outcome::Recognised { line: None });
+        Ok(self.recognised(How::Expected, ends, record))
+    }
+
+    fn by_ca_and_pin(&mut self, pinned: &Pinned<'q>) -> Result<Recognition, Box<Refusal>> {
+        let (how, entry) = match pinned {
+            Pinned::Matched(line, entry) => (How::Pin { line: *line }, Some(*entry)),
+            Pinned::Silent if self.query.expectation.id.is_some() => (How::Expected, None),
+            Pinned::Silent => return Err(self.stranger(None)),
+        };
+        match authority::vouch(self.query) {
+            Ok(vouched) => {
+                let line = vouched.line;
+                self.step(Rule::Ca, Outcome::Recognised { line });
+                self.native_leaf_is_valid()?;
+                let end = entry.and_then(|entry| entry.attributes.not_after);
+                let ends = vouched.not_after.min(end.unwrap_or(UnixTime::NEVER));
+                Ok(self.recognised(how, ends, None))
+            }
+            Err(refusal) => {
+                let refusal = self.ca_failed(refusal)?;
+                Err(self.as_downgrade(&refusal).unwrap_or(refusal))
+            }
+        }
+    }
+
+    fn by_ca(&mut self, vouched: Vouched) -> Result<Recognition, Box<Refusal>> {
+        let line = vouched.line;
+        self.step(Rule::Ca, Outcome::Recognised { line });
+        self.native_leaf_is_valid()?;
+        let record = self.dialled_name().cloned().and_then(|name| {
+            if self.query.mode == Mode::CaThenPin {
+                Some(self.pin_entry(Names::one(name), Origin::Ca))
+            } else {
+                self.ca_memory(name)
+            }
+        });
+        let how = How::Ca {
+            anchor: vouched.anchor,
+            line,
+        };
+        Ok(self.recognised(how, vouched.not_after, record))
+    }
+
+    /// The line which remembers that a CA vouched for this name, unless there is one.
+    fn ca_memory(&self, name: Name) -> Option<Entry> {
+        if self.query.known.ca_verified(&name).is_some() {
+            return None;
+        }
+        let mut entry = Entry::new(Side::Dial, Names::one(name), What::CaVerified);
+        entry.attributes.added = Some(self.query.now);
+        Some(entry)
+    }
+
+    fn by_invitation(&mut self) -> Result<Option<Recognition>, Box<Refusal>> {
+        let query = self.query;
+        if !query.mode.honours_invitations() || query.phase == Phase::Established {
+            return Ok(None);
+        }
+        match query.invited {
+            Invited::No => Ok(None),
+            Invited::Invalid => {
+                Err(self.refuse(Rule::Invitation, Reason::InviteInvalid, Evidence::None))
+            }
+            Invited::Proven(invitee) => {
+                let ends = self.stranger_leaf_is_valid()?;
+                self.step(Rule::Invitation, Outcome::Recognised { line: None });
+                let record = self.invited_entry(invitee);
+                Ok(Some(self.recognised(How::Invited, ends, Some(record))))
+            }
+        }
+    }
+
+    /// A name that a CA recognised before and that shows an unknown key now.
+    fn no_downgrade(&mut self, ca: Option<&Refusal>) -> Result<(), Box<Refusal>> {
+        let Some(line) = self.ca_memory_line() else {
+            return Ok(());
+        };
+        let refusal = match ca {
+            Some(refusal) => match self.as_downgrade(refusal) {
+                Some(downgrade) => downgrade,
+                None => Box::new(refusal.clone()),
+            },
+            None => {
+                let evidence = Evidence::Downgrade { line, ca: None };
+                self.refusal(Reason::Downgrade, evidence)
+            }
+        };
+        self.step(Rule::NoDowngrade, Outcome::Refused(refusal.reason));
+        self.contradict(refusal)
+    }
+
+    /// The more useful name for the failure of a CA path, where one was seen before: unless
+    /// the path has a fault of its own, such as its time, the peer is somebody else.
+    fn as_downgrade(&self, refusal: &Refusal) -> Option<Box<Refusal>> {
+        let line = self.ca_memory_line()?;
+        let ca = match &refusal.evidence {
+            Evidence::Unknown { ca, .. } => ca.clone(),
+            _ => return None,
+        };
+        Some(self.refusal(Reason::Downgrade, Evidence::Downgrade { line, ca }))
+    }
+
+    fn ca_memory_line(&self) -> Option<usize> {
+        let name = self.dialled_name()?;
+        self.query.known.ca_verified(name)
+    }
+
+    fn by_first_use(&mut self, ca: Option<Box<Refusal>>) -> Result<Recognition, Box<Refusal>> {
+        let query = self.query;
+        let ends = self.stranger_leaf_is_valid()?;
+        if let Some(refusal) = ca.filter(|_| !query.chain.leaf().self_signed)
+            && query.chain.form() == Form::Foreign
+        {
+            self.warnings.push(Warning::CaRefused(refusal));
+        }
+        self.warn_of_other_names();
+        let how = if query.mode.records_only() {
+            How::Recorded
+        } else {
+            How::FirstUse
+        };
+        self.step(Rule::FirstUse, Outcome::Recognised { line: None });
+        let record = (!self.contradicted).then(|| {
+            let names = match self.dialled_name() {
+                Some(name) => Names::one(name.clone()),
+                None => Names::one(free_label(query.known, query.chain.peer_id())),
+            };
+            self.pin_entry(names, Origin::FirstUse)
+        });
+        Ok(self.recognised(how, ends, record))
+    }
+
+    fn without_checks(&mut self) -> Result<Recognition, Box<Refusal>> {
+        let ends = self.stranger_leaf_is_valid()?;
+        self.warnings.push(Warning::Insecure);
+        self.step(Rule::Insecure, Outcome::Recognised { line: None });
+        Ok(self.recognised(How::Insecure, ends, None))
+    }
+
+    /// Refuses somebody whom no rule recognised, for the most useful reason.
+    fn stranger(&mut self, ca: Option<Box<Refusal>>) -> Box<Refusal> {
+        let query = self.query;
+        if query.mode == Mode::Enroll && query.phase != Phase::Established {
+            let evidence = self.unknown(None);
+            return self.refuse(Rule::FirstUse, Reason::Pending, evidence);
+        }
+        match ca {
+            Some(refusal) => refusal,
+            None => {
+                let evidence = self.unknown(None);
+                self.refuse(Rule::FirstUse, Reason::Unknown, evidence)
+            }
+        }
+    }
+
+    /// A live connection whose entry was removed ends, in every mode that had recorded it: it is
+    /// not met for the first time again.
+    fn still_there(&mut self) -> Result<(), Box<Refusal>> {
+        let query = self.query;
+        let records = query.mode.first_use() || query.mode == Mode::CaThenPin;
+        if query.phase != Phase::Established || !records || self.contradicted {
+            return Ok(());
+        }
+        // A CA goes on recognising whom it recognised, unless the mode pins at first contact.
+        if query.mode != Mode::CaThenPin
+            && query.mode.ca_suffices()
+            && authority::vouch(query).is_ok()
+        {
+            return Ok(());
+        }
+        if query.expectation.id.is_some() && self.dialled_name().is_none() {
+            return Ok(());
+        }
+        let evidence = self.unknown(None);
+        Err(self.refuse(Rule::StillThere, Reason::Unknown, evidence))
+    }
+}
+
+/// Validity in time.
+impl Decision<'_> {
+    /// Native leaves are renewed every few weeks, and their expiry ends what a stolen leaf key can
+    /// do: it is enforced in every mode, with a tolerance for clocks both ways.
+    fn native_leaf_is_valid(&mut self) -> Result<UnixTime, Box<Refusal>> {
+        let leaf = self.query.chain.leaf();
+        let now = self.query.now;
+        if self.query.chain.form() == Form::Native {
+            if leaf.not_after + CLOCK_TOLERANCE < now {
+                return Err(self.expired());
+            }
+            if now + CLOCK_TOLERANCE < leaf.not_before {
+                return Err(self.not_yet_valid());
+            }
+        }
+        Ok(self.end_of_leaf())
+    }
+
+    /// A single foreign certificate that is pinned is a key with decoration: its owner has nobody
+    /// to renew it, so its dates only warn. One below a CA follows its dates exactly.
+    fn pinned_leaf_is_valid(&mut self) -> Result<UnixTime, Box<Refusal>> {
+        let ends = self.native_leaf_is_valid()?;
+        let query = self.query;
+        let leaf = query.chain.leaf();
+        let single = query.chain.der().len() == 1;
+        if query.chain.form() == Form::Native {
+            return Ok(ends);
+        }
+        if !single {
+            return self.stranger_leaf_is_valid();
+        }
+        if leaf.not_after < query.now {
+            let not_after = leaf.not_after;
+            self.warnings.push(Warning::Expired { not_after });
+            return Ok(UnixTime::NEVER);
+        }
+        if query.now < leaf.not_before {
+            let not_before = leaf.not_before;
+            self.warnings.push(Warning::NotYetValid { not_before });
+        }
+        Ok(ends)
+    }
+
+    /// Whoever is not pinned presents a certificate that is valid now.
+    fn stranger_leaf_is_valid(&mut self) -> Result<UnixTime, Box<Refusal>> {
+        let ends = self.native_leaf_is_valid()?;
+        let query = self.query;
+        let leaf = query.chain.leaf();
+        if query.chain.form() == Form::Native {
+            return Ok(ends);
+        }
+        let refusal = if leaf.not_after < query.now {
+            self.expired()
+        } else if query.now < leaf.not_before {
+            self.not_yet_valid()
+        } else {
+            return Ok(ends);
+        };
+        if query.mode == Mode::Insecure {
+            self.warn_of(refusal);
+        } else {
+            self.soften(refusal)?;
+        }
+        Ok(UnixTime::NEVER)
+    }
+
+    fn end_of_leaf(&self) -> UnixTime {
+        let leaf = self.query.chain.leaf();
+        match self.query.chain.form() {
+            Form::Native => leaf.not_after + CLOCK_TOLERANCE,
+            Form::Foreign => leaf.not_after,
+        }
+    }
+
+    fn expired(&mut self) -> Box<Refusal> {
+        let not_after = self.query.chain.leaf().not_after;
+        self.refuse(
+            Rule::Validity,
+            Reason::Expired,
+            Evidence::Expired { not_after },
+        )
+    }
+
+    fn not_yet_valid(&mut self) -> Box<Refusal> {
+        let not_before = self.query.chain.leaf().not_before;
+        self.refuse(
+            Rule::Validity,
+            Reason::NotYetValid,
+            Evidence::NotYetValid { not_before },
+        )
+    }
+}
+
+/// Building blocks.
+impl<'q> Decision<'q> {
+    fn dialled_name(&self) -> Option<&'q Name> {
+        let query = self.query;
+        match query.direction {
+            Direction::Dial => query.expectation.name.as_ref(),
+            Direction::Accept => None,
+        }
+    }
+
+    /// The pins for the dialled name. A label means one peer in both directions, so that entries
+    /// for accepting speak against another key here too.
+    fn named(&self) -> Vec<(usize, &'q Entry)> {
+        let Some(name) = self.dialled_name() else {
+            return Vec::new();
+        };
+        let direction = (!name.is_label()).then_some(Direction::Dial);
+        self.query.known.pins_named(name, direction)
+    }
+
+    fn pin_matches(&self, entry: &Entry) -> bool {
+        entry.pin().is_some_and(|p| p.matches(self.query.chain))
+    }
+
+    fn recognised(&mut self, how: How, ends: UnixTime, record: Option<Entry>) -> Recognition {
+        let query = self.query;
+        let at_gate = query.phase == Phase::Gate;
+        let entries = query.known.pins_matching(query.chain, query.direction);
+        let labels: Vec<String> = entries
+            .iter()
+            .filter(|(_, entry)| !entry.is_over(query.now))
+            .flat_map(|(_, entry)| entry.names.exact())
+            .filter(|name| name.is_label())
+            .map(Name::to_string)
+            .collect();
+        let mut recognition = Recognition {
+            peer: query.chain.peer_id(),
+            how,
+            label: self.label_of(how).or_else(|| labels.first().cloned()),
+            labels,
+            record: record.filter(|_| at_gate).map(Box::new),
+            warnings: std::mem::take(&mut self.warnings),
+            ends,
+            grants: Grants::default(),
+        };
+        // The verifier callback grants nothing.
+        if query.phase != Phase::Certificate && how.may_grant() {
+            self.grant(&mut recognition, &entries);
+            self.step(Rule::Grants, Outcome::Passed);
+        }
+        recognition
+    }
+
+    fn label_of(&self, how: How) -> Option<String> {
+        let How::Pin { line } = how else { return None };
+        let entry = self.query.known.entry(line)?;
+        entry.names.label().map(Name::to_string)
+    }
+
+    fn grant(&self, recognition: &mut Recognition, entries: &[(usize, &Entry)]) {
+        let query = self.query;
+        let grants = &mut recognition.grants;
+        for (_, entry) in entries.iter().filter(|(_, e)| !e.is_over(query.now)) {
+            grants.add_local(entry);
+        }
+        if let Some(entry) = &recognition.record
+            && recognition.how == How::Invited
+        {
+            grants.add_local(entry);
+        }
+        if let How::Ca {
+            line: Some(line), ..
+        } = recognition.how
+            && let Some(entry) = query.known.entry(line)
+        {
+            grants.add_services(&entry.attributes.services);
+        }
+        if let Some(end) = authority::attest(query, grants) {
+            recognition.ends = recognition.ends.min(end);
+        }
+    }
+
+    fn pin_entry(&self, names: Names, origin: Origin) -> Entry {
+        let query = self.query;
+        let attributes = Attributes {
+            next: query.chain.next(),
+            origin: Some(origin),
+            added: Some(query.now),
+            ..Attributes::default()
+        };
+        Entry {
+            side: query.direction.into(),
+            names,
+            what: What::Pin(Pin::from(query.chain.peer_id())),
+            attributes,
+        }
+    }
+
+    fn invited_entry(&self, invitee: &Invitee) -> Entry {
+        let known = self.query.known;
+        let free = |label: &&Name| !known.has_pin_named(label);
+        let label = match invitee.label.as_ref().filter(free) {
+            Some(label) => label.clone(),
+            None => free_label(known, self.query.chain.peer_id()),
+        };
+        let mut entry = self.pin_entry(Names::one(label), Origin::Invite);
+        entry.attributes.services.clone_from(&invitee.services);
+        entry.attributes.roles.clone_from(&invitee.roles);
+        entry.attributes.networks.clone_from(&invitee.networks);
+        entry
+    }
+
+    fn changed(&self, known: &[(usize, &Entry)]) -> Evidence {
+        let known = known.iter().filter_map(|(line, entry)| {
+            Some(KnownPin {
+                line: *line,
+                pin: *entry.pin()?,
+                origin: entry.attributes.origin,
+                added: entry.attributes.added,
+                confirmed: entry.attributes.confirmed.clone(),
+            })
+        });
+        Evidence::Changed {
+            name: self.dialled_name().cloned(),
+            expected: self.query.expectation.id,
+            known: known.collect(),
+            fingerprint: self.query.chain.leaf().fingerprint,
+        }
+    }
+
+    fn unknown(&self, ca: Option<comity_certs::CaError>) -> Evidence {
+        let query = self.query;
+        let elsewhere = query.known.pins_matching(query.chain, query.direction);
+        Evidence::Unknown {
+            expected: query.expectation.id,
+            elsewhere: elsewhere.into_iter().map(|(line, _)| line).collect(),
+            ca,
+        }
+    }
+
+    fn warn_of_other_names(&mut self) {
+        let query = self.query;
+        for (line, entry) in query.known.pins_matching(query.chain, query.direction) {
+            let name = entry.display_name().cloned();
+            self.warnings.push(Warning::KnownElsewhere { line, name });
+        }
+    }
+
+    /// Turns the failure of a CA path into a refusal; a revoked key in the path is final.
+    fn ca_failed(&mut self, refusal: CaRefusal) -> Result<Box<Refusal>, Box<Refusal>> {
+        let (reason, evidence) = match refusal {
+            CaRefusal::Revoked { line } => return Err(self.revoked(line)),
+            CaRefusal::Stranger(error) => (Reason::Unknown, self.unknown(Some(error))),
+            CaRefusal::Path(reason, error) => (reason, Evidence::Ca(error)),
+            CaRefusal::Scope { reason, line } => (reason, Evidence::Scope { line }),
+            CaRefusal::EntryOver { line, not_after } => {
+                (Reason::Expired, Evidence::EntryExpired { line, not_after })
+            }
+            CaRefusal::Name { expected } => {
+                (Reason::NameMismatch, Evidence::NameMismatch { expected })
+            }
+        };
+        self.step(Rule::Ca, Outcome::Failed(reason));
+        Ok(self.refusal(reason, evidence))
+    }
+
+    /// Refuses, unless the mode only records; then nothing of this peer is recorded either.
+    fn contradict(&mut self, refusal: Box<Refusal>) -> Result<(), Box<Refusal>> {
+        self.soften(refusal)?;
+        self.contradicted = true;
+        Ok(())
+    }
+
+    /// Refuses, unless the mode only records.
+    fn soften(&mut self, refusal: Box<Refusal>) -> Result<(), Box<Refusal>> {
+        if !self.query.mode.records_only() {
+            return Err(refusal);
+        }
+        self.warn_of(refusal);
+        Ok(())
+    }
+
+    fn warn_of(&mut self, refusal: Box<Refusal>) {
+        self.warnings.push(Warning::WouldRefuse(refusal));
+    }
+
+    fn refuse(&mut self, rule: Rule, reason: Reason, evidence: Evidence) -> Box<Refusal> {
+        self.step(rule, Outcome::Refused(reason));
+        self.refusal(reason, evidence)
+    }
+
+    fn refusal(&self, reason: Reason, evidence: Evidence) -> Box<Refusal> {
+        Box::new(Refusal {
+            reason,
+            presented: self.query.chain.peer_id(),
+            evidence,
+        })
+    }
+
+    fn step(&mut self, rule: Rule, outcome: Outcome) {
+        if let Some(steps) = &mut self.steps {
+            steps.push(Step { rule, outcome });
+        }
+    }
+}
+
+/// What the peer's leaf must be for.
+pub(crate) fn purpose_of(direction: Direction) -> Purpose {
+    match direction {
+        Direction::Dial => Purpose::Serve,
+        Direction::Accept => Purpose::Dial,
+    }
+}
+
+/// A label made of the peer's id, for peers that nobody named: as many groups of the id as it takes
+/// to be free. A label that the peer claims is never used without the operator.
+pub fn free_label(known: &KnownPeers, peer: PeerId) -> Name {
+    let groups = peer.key_hash().to_string().to_ascii_lowercase();
+    let groups: Vec<&str> = groups.split('-').collect();
+    let labels = (1..=groups.len()).filter_map(|count| {
+        // 7 groups and the prefix are as long as a label may be.
+        Name::label(&format!("peer-{}", groups[..count].concat())).ok()
+    });
+    let mut last = None;
+    for label in labels {
+        if !known.has_pin_named(&label) {
+            return label;
+        }
+        last = Some(label);
+    }
+    // Somebody else pinned under each of them would have had to find keys that agree in 49 and
+    // more characters; adding the entry is then refused, because the name is taken.
+    last.expect("the first group always makes a label")
+}
