@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 
-use crate::disk::{Access, Disk, DiskFile, Kind};
+use crate::disk::{Access, Disk, DiskFile, Kind, Stat};
 use crate::error::StoreError;
 
 /// What happens to the content that is replaced.
@@ -38,12 +38,72 @@ pub(crate) fn replace(
     content: &[u8],
     previous: Previous,
 ) -> Result<(), StoreError> {
+    install(disk, path, content, || match previous {
+        Previous::Keep => keep_previous(disk, path),
+        Previous::Drop => Ok(()),
+    })
+}
+
+/// Replaces a file that people edit, and keeps the previous content; but refuses if it is not the
+/// one any more that the new content was worked out from. Editors know no lock: what remains of
+/// the race is the moment between the last look and the rename.
+pub(crate) fn replace_unless_edited(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &[u8],
+    read: &Presence,
+) -> Result<(), StoreError> {
+    install(disk, path, content, || {
+        keep_previous(disk, path)?;
+        let now = match disk.lstat(path) {
+            Ok(stat) => Presence::of(&stat),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Presence::Absent,
+            Err(error) => return Err(StoreError::io("look at", path)(error)),
+        };
+        if now == *read {
+            Ok(())
+        } else {
+            let path = path.to_owned();
+            Err(StoreError::Edited { path })
+        }
+    })
+}
+
+/// Which file was there, and with which content.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Presence {
+    /// None.
+    Absent,
+    /// This one. The time of its last change is not part of it: giving it a second name is one.
+    File {
+        device: u64,
+        inode: u64,
+        size: u64,
+        modified: i128,
+    },
+}
+
+impl Presence {
+    pub(crate) fn of(stat: &Stat) -> Self {
+        Self::File {
+            device: stat.device,
+            inode: stat.inode,
+            size: stat.size,
+            modified: stat.modified,
+        }
+    }
+}
+
+fn install(
+    disk: &dyn Disk,
+    path: &Path,
+    content: &[u8],
+    before_rename: impl FnOnce() -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let directory = parent(path);
     let temporary = temporary_name(directory)?;
     let installed = write_new(disk, &temporary, content).and_then(|()| {
-        if previous == Previous::Keep {
-            keep_previous(disk, path)?;
-        }
+        before_rename()?;
         disk.rename(&temporary, path)
             .map_err(StoreError::io("replace", path))
     });

@@ -105,7 +105,7 @@ impl AuditLog {
         serde_json::to_writer(&mut line, &self.line(deed)).map_err(|error| StoreError::Io {
             doing: "write",
             path: path.clone(),
-            source: error.into(),
+            source: std::sync::Arc::new(error.into()),
         })?;
         line.push(b'\n');
         let written = file.write(&line).map_err(StoreError::io("write", &path))?;

@@ -3,13 +3,15 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use comity_trust::ParseError;
 use thiserror::Error;
 
 /// Why something could not be read or made durable. Whoever decides about trust refuses on any of
 /// them (reason `store-error`).
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// There is no home at this path.
@@ -36,7 +38,7 @@ pub enum StoreError {
         /// To what.
         path: PathBuf,
         /// What the system said.
-        source: io::Error,
+        source: Arc<io::Error>,
     },
     /// Another process has held the lock for too long.
     #[error("cannot lock {}: another process has held it for {waited:?}", path.display())]
@@ -61,6 +63,20 @@ pub enum StoreError {
         path: PathBuf,
         /// What is wrong, and where.
         cause: String,
+    },
+    /// `known_peers` is not understood.
+    #[error("cannot read {}:{}:{}: {}", path.display(), error.line, error.column, error.cause)]
+    KnownPeers {
+        /// The file.
+        path: PathBuf,
+        /// Which line, and why.
+        error: Box<ParseError>,
+    },
+    /// An editor saved the file while we were changing it, again and again.
+    #[error("{} was edited while it was being changed", path.display())]
+    Edited {
+        /// The file.
+        path: PathBuf,
     },
     /// A file that was there before is gone: without it every known peer would look new.
     #[error("{} is missing, although it was there before", path.display())]
@@ -97,6 +113,8 @@ impl StoreError {
                 "restore it, perhaps with `cp -p {0}.old {0}`",
                 quoted(path)
             )),
+            Self::KnownPeers { error, .. } => error.hint.clone(),
+            Self::Edited { .. } => Some("save the file and try again".to_owned()),
             _ => None,
         }
     }
@@ -106,7 +124,7 @@ impl StoreError {
         move |source| Self::Io {
             doing,
             path,
-            source,
+            source: Arc::new(source),
         }
     }
 }

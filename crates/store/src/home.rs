@@ -78,8 +78,8 @@ impl HomeFile {
         match self {
             // A sealed RSA key in PEM, as an import may have left it, is under 8 kB.
             Self::IdentityKey | Self::IdentityCertificate | Self::NextKey => 64 << 10,
-            // 100,000 entries of 600 bytes.
-            Self::KnownPeers => 64 << 20,
+            // What its parser reads.
+            Self::KnownPeers => comity_trust::MAX_FILE_BYTES as u64,
             Self::KnownPeersPresent | Self::Lock => 4 << 10,
             // 512 entries of at most 2 kB.
             Self::Pending | Self::Config => 1 << 20,

@@ -111,7 +111,7 @@ impl<T: Serialize + DeserializeOwned + Clone + PartialEq> Ledger<T> {
         let mut text = serde_json::to_vec_pretty(&envelope).map_err(|error| StoreError::Io {
             doing: "write",
             path: path.clone(),
-            source: error.into(),
+            source: std::sync::Arc::new(error.into()),
         })?;
         text.push(b'\n');
         if text.len() as u64 > self.file.limit() {

@@ -18,6 +18,7 @@ mod identity_files;
 mod invitations;
 mod ledger;
 mod lock;
+mod peers;
 mod pending;
 mod stamp;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use invitations::{
     InviteRefusal, KEPT_AFTER_EXPIRY, MAX_GRANTS, MAX_INVITATIONS, MAX_NAME, ParseHexError,
 };
 pub use lock::{HomeLock, LOCK_WAIT};
+pub use peers::{ATTEMPTS, Change, Health, POLL_EVERY, PeerStore, Snapshot, UpdateError};
 pub use pending::{
     Asked, Knock, LIFETIME, MAX_DENIED, MAX_PER_PREFIX, MAX_WAITING, Pending, PendingRequest,
     REPEAT_AFTER,

@@ -1,0 +1,428 @@
+//! `known_peers` on disk, and the snapshot of it that decisions read.
+//!
+//! The file belongs to its readers and writers alike: several processes of ours, and the operator
+//! with an editor. So every change starts from what the file says *now*, under the home's lock, and
+//! is one operation on it; what memory holds is never laid over the file. A line that somebody added
+//! by hand stays, and one that somebody deleted stays deleted.
+//!
+//! Reading is free: a decision takes the current [`Snapshot`] without a lock. A snapshot follows the
+//! file within [`POLL_EVERY`]; if the file has become unreadable, the last good snapshot stays, with
+//! its [`Health`] saying so: known peers keep working, and everything that would have to be
+//! recorded is refused.
+//!
+//! A file that is missing where there was one before is never taken for an empty one. Otherwise
+//! deleting it would make every peer look new, and the next one in the middle would be
+//! remembered as the right one. That there was one is told by `known_peers.present` or by
+//! `known_peers.old`.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use comity_trust::{Edit, EditError, KnownPeers};
+use thiserror::Error;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+
+use crate::atomic::{self, Presence};
+use crate::audit::{AuditLog, Deed};
+use crate::error::StoreError;
+use crate::home::{Home, HomeFile};
+use crate::lock::HomeLock;
+use crate::stamp::Stamp;
+
+/// How often the file is looked at. Whoever is removed from it loses their connections within a
+/// second of the change; this leaves most of that second for closing them.
+pub const POLL_EVERY: Duration = Duration::from_millis(200);
+
+/// How often a change is worked out anew because an editor saved the file in the middle of it.
+pub const ATTEMPTS: usize = 3;
+
+/// The peers that a home knows.
+///
+/// Everything that changes or re-reads the file blocks: from asynchronous code, call it in
+/// `spawn_blocking`. [`PeerStore::snapshot`] and [`PeerStore::watch`] do not block.
+pub struct PeerStore {
+    home: Home,
+    audit: AuditLog,
+    current: ArcSwap<Snapshot>,
+    watchers: watch::Sender<Arc<Snapshot>>,
+    /// Held while the file is read or replaced and the snapshot follows it, so that snapshots
+    /// appear in the order of the file's contents; never held while waiting for the home's lock, so that
+    /// a stuck process cannot delay the news that a peer was removed.
+    seen: Mutex<Seen>,
+}
+
+/// What the file said at some moment.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// The document.
+    pub known: KnownPeers,
+    /// Grows with every change of `known` or `health`, within one process.
+    pub epoch: u64,
+    /// Whether `known` is what the file says.
+    pub health: Health,
+}
+
+/// Whether a snapshot is what the file says.
+#[derive(Clone, Debug)]
+pub enum Health {
+    /// It is.
+    Fresh,
+    /// The file cannot be relied upon any more; this is what it said before.
+    LastGood {
+        /// What is wrong with it.
+        error: Arc<StoreError>,
+    },
+    /// The file is gone; this is what it said before.
+    Missing,
+}
+
+/// One change, and what the audit log says about it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Change {
+    /// The change.
+    pub edit: Edit,
+    /// For the log.
+    pub deed: Deed,
+}
+
+/// Why a change did not happen.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum UpdateError {
+    /// The file could not be read or made durable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The change does not fit what the file says.
+    #[error(transparent)]
+    Edit(#[from] EditError),
+}
+
+enum Content {
+    /// There is no file.
+    Absent,
+    /// It is what the snapshot says.
+    Same,
+    /// It says something else.
+    Changed(KnownPeers),
+}
+
+struct Seen {
+    /// What the file looked like when it was read last, well or badly.
+    stamp: Option<Stamp>,
+    /// There was a file, so there must be one.
+    present: bool,
+}
+
+impl PeerStore {
+    /// Reads the file of `home`; changes are logged on behalf of `command`. A home that never had the
+    /// file knows nobody.
+    ///
+    /// # Errors
+    /// [`StoreError::Missing`] if there was one before; otherwise when it cannot be relied upon or
+    /// understood. There is no last good copy at the start, so all of these are final.
+    pub fn open(home: &Home, command: &str) -> Result<Self, StoreError> {
+        let snapshot = Arc::new(Snapshot {
+            known: KnownPeers::empty(),
+            epoch: 0,
+            health: Health::Fresh,
+        });
+        let store = Self {
+            home: home.clone(),
+            audit: AuditLog::new(home, command),
+            current: ArcSwap::new(Arc::clone(&snapshot)),
+            watchers: watch::Sender::new(snapshot),
+            seen: Mutex::new(Seen {
+                stamp: None,
+                present: false,
+            }),
+        };
+        store.refresh(&mut store.seen())?;
+        store.mark_if_unmarked();
+        Ok(store)
+    }
+
+    /// Opens the store of a home whose file is missing, beginning with an empty one: every peer must
+    /// be recognised anew. A file that is there is opened as it is.
+    ///
+    /// # Errors
+    /// As [`PeerStore::open`], and when the new file cannot be made durable.
+    pub fn reinitialise(home: &Home, command: &str) -> Result<Self, StoreError> {
+        match Self::open(home, command) {
+            Err(StoreError::Missing { .. }) => {}
+            outcome => return outcome,
+        }
+        let lock = home.lock()?;
+        // Unless somebody has restored it in the meantime.
+        if home.read(HomeFile::KnownPeers)?.is_none() {
+            let deed = Deed {
+                action: "reinitialise".into(),
+                peer: None,
+                detail: "known_peers was missing and begins anew".into(),
+            };
+            AuditLog::new(home, command).append(&lock, &deed)?;
+            let empty = KnownPeers::empty().to_text();
+            home.replace(&lock, HomeFile::KnownPeers, empty.as_bytes())?;
+        }
+        drop(lock);
+        Self::open(home, command)
+    }
+
+    /// What the file said when it was read last.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// Follows the snapshots. A slow follower sees the newest one and may miss some before it.
+    pub fn watch(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.watchers.subscribe()
+    }
+
+    /// The file, for messages that name a line in it.
+    pub fn path(&self) -> PathBuf {
+        self.home.path(HomeFile::KnownPeers)
+    }
+
+    /// Takes one decision on what the file says now, and makes the change that follows from it, if
+    /// any, durable before returning. No other process of ours changes the file in between; if an
+    /// editor does, which knows no lock, `decide` is asked again about what the file then says, up to
+    /// [`ATTEMPTS`] times. `decide` must not use this store.
+    ///
+    /// The gate uses this for first use: of two processes that meet one name with two keys, the
+    /// second one's decision sees the first one's entry.
+    ///
+    /// # Errors
+    /// When the file cannot be locked, read, changed or made durable. The caller then refuses.
+    pub fn decide_and_record<D>(
+        &self,
+        mut decide: impl FnMut(&KnownPeers) -> (D, Option<Change>),
+    ) -> Result<(D, Arc<Snapshot>), UpdateError> {
+        self.transact(|known| Ok::<_, UpdateError>(decide(known)))
+    }
+
+    /// Makes one change, worked out from what the file says now, durable before returning. As in
+    /// [`PeerStore::decide_and_record`], `change` may be asked again.
+    ///
+    /// # Errors
+    /// What `change` says; or when the file cannot be locked, read, changed or made durable.
+    pub fn update<E: From<StoreError> + From<EditError>>(
+        &self,
+        mut change: impl FnMut(&KnownPeers) -> Result<Change, E>,
+    ) -> Result<Arc<Snapshot>, E> {
+        let ((), snapshot) = self.transact(|known| Ok::<_, E>(((), Some(change(known)?))))?;
+        Ok(snapshot)
+    }
+
+    /// Looks at the file, and reads it if it may have changed. Returns the snapshot that is current
+    /// afterwards; what is wrong with the file is in its [`Health`].
+    pub fn poll_changes(&self) -> Arc<Snapshot> {
+        let mut seen = self.seen();
+        let unchanged = seen
+            .stamp
+            .is_some_and(|stamp| stamp.still_describes(self.home.disk(), &self.path()));
+        if !unchanged {
+            // The outcome, good or bad, is in the snapshot.
+            drop(self.refresh(&mut seen));
+        }
+        self.snapshot()
+    }
+
+    /// Looks at the file every [`POLL_EVERY`], for ever. To be spawned once per process that decides.
+    pub async fn reload_loop(self: Arc<Self>) -> Infallible {
+        let mut ticks = tokio::time::interval(POLL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let store = Arc::clone(&self);
+            let polled = tokio::task::spawn_blocking(move || store.poll_changes()).await;
+            if let Err(error) = polled {
+                tracing::warn!(%error, "could not look at known_peers");
+            }
+        }
+    }
+
+    fn transact<D, E: From<StoreError> + From<EditError>>(
+        &self,
+        mut decide: impl FnMut(&KnownPeers) -> Result<(D, Option<Change>), E>,
+    ) -> Result<(D, Arc<Snapshot>), E> {
+        let lock = self.home.lock()?;
+        let mut seen = self.seen();
+        let mut attempt = 1;
+        loop {
+            let present = self.refresh(&mut seen)?;
+            let before = self.snapshot();
+            let (decision, change) = decide(&before.known)?;
+            let Some(Change { edit, deed }) = change else {
+                return Ok((decision, before));
+            };
+            let after = before.known.with(edit)?;
+            match self.install(&lock, &mut seen, present, after, &deed) {
+                Ok(()) => return Ok((decision, self.snapshot())),
+                Err(StoreError::Edited { .. }) if attempt < ATTEMPTS => attempt += 1,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn install(
+        &self,
+        lock: &HomeLock,
+        seen: &mut Seen,
+        present: Presence,
+        known: KnownPeers,
+        deed: &Deed,
+    ) -> Result<(), StoreError> {
+        self.audit.append(lock, deed)?;
+        let text = known.to_text();
+        let path = self.path();
+        if let Err(error) =
+            atomic::replace_unless_edited(self.home.disk(), &path, text.as_bytes(), &present)
+        {
+            // Whether the file is old or new, the next look at it tells.
+            seen.stamp = None;
+            self.audit.append_failure(lock, deed, &error);
+            return Err(error);
+        }
+        self.mark(lock);
+        // An editor may be at work already, so the next look reads the file again.
+        seen.stamp = None;
+        seen.present = true;
+        self.publish(known, Health::Fresh);
+        Ok(())
+    }
+
+    /// Reads the file and lets the snapshot follow it. Returns the file that was read.
+    fn refresh(&self, seen: &mut Seen) -> Result<Presence, StoreError> {
+        let (presence, content) = self.read(seen).inspect_err(|e| self.keep_last_good(e))?;
+        match content {
+            Content::Same => self.recovered(),
+            Content::Changed(known) => self.publish(known, Health::Fresh),
+            Content::Absent if seen.present || self.was_present() => {
+                seen.present = true;
+                self.gone();
+                return Err(StoreError::Missing { path: self.path() });
+            }
+            Content::Absent => self.recovered(),
+        }
+        seen.present |= presence != Presence::Absent;
+        Ok(presence)
+    }
+
+    /// Reads the file. A content that is the current one is not parsed again.
+    fn read(&self, seen: &mut Seen) -> Result<(Presence, Content), StoreError> {
+        seen.stamp = None;
+        let Some(content) = self.home.read(HomeFile::KnownPeers)? else {
+            seen.stamp = Some(Stamp::absent());
+            return Ok((Presence::Absent, Content::Absent));
+        };
+        seen.stamp = Some(Stamp::of(&content.stat, self.home.disk().now()));
+        let presence = Presence::of(&content.stat);
+        let current = self.snapshot();
+        if seen.present && current.known.to_text().as_bytes() == content.bytes.as_slice() {
+            return Ok((presence, Content::Same));
+        }
+        let text = std::str::from_utf8(&content.bytes).map_err(|error| StoreError::Damaged {
+            path: self.path(),
+            cause: format!("byte {} is not UTF-8", error.valid_up_to()),
+        })?;
+        let known = KnownPeers::parse(text).map_err(|error| StoreError::KnownPeers {
+            path: self.path(),
+            error: Box::new(error),
+        })?;
+        Ok((presence, Content::Changed(known)))
+    }
+
+    /// The file is what the snapshot says, perhaps again.
+    fn recovered(&self) {
+        let current = self.snapshot();
+        if !matches!(current.health, Health::Fresh) {
+            self.publish(current.known.clone(), Health::Fresh);
+        }
+    }
+
+    fn gone(&self) {
+        let current = self.snapshot();
+        if !matches!(current.health, Health::Missing) {
+            let path = self.path();
+            tracing::warn!(path = %path.display(), "known_peers is missing: first use is refused");
+            self.publish(current.known.clone(), Health::Missing);
+        }
+    }
+
+    fn keep_last_good(&self, error: &StoreError) {
+        let current = self.snapshot();
+        let text = error.to_string();
+        if matches!(&current.health, Health::LastGood { error } if error.to_string() == text) {
+            return;
+        }
+        tracing::warn!(
+            error = text,
+            "known_peers cannot be read: the last good copy stays"
+        );
+        let error = Arc::new(error.clone());
+        self.publish(current.known.clone(), Health::LastGood { error });
+    }
+
+    fn publish(&self, known: KnownPeers, health: Health) {
+        let snapshot = Arc::new(Snapshot {
+            known,
+            epoch: self.snapshot().epoch + 1,
+            health,
+        });
+        self.current.store(Arc::clone(&snapshot));
+        self.watchers.send_replace(snapshot);
+    }
+
+    /// Whether the file was ever there.
+    fn was_present(&self) -> bool {
+        let old = self.home.root().join("known_peers.old");
+        [self.home.path(HomeFile::KnownPeersPresent), old]
+            .iter()
+            .any(|path| match self.home.disk().lstat(path) {
+                Ok(_) => true,
+                // Whatever cannot be told counts as yes, so that it refuses.
+                Err(error) => error.kind() != io::ErrorKind::NotFound,
+            })
+    }
+
+    /// Remembers that there is a file. If this fails, the next change tries again, and
+    /// `known_peers.old` tells the same.
+    fn mark(&self, lock: &HomeLock) {
+        let marker = self.home.path(HomeFile::KnownPeersPresent);
+        if self.home.disk().lstat(&marker).is_ok() {
+            return;
+        }
+        let text = b"Without this file, a missing known_peers would be taken for a new one.\n";
+        if let Err(error) = self.home.replace(lock, HomeFile::KnownPeersPresent, text) {
+            tracing::debug!(%error, "could not mark that known_peers exists");
+        }
+    }
+
+    /// For a file that was put there by hand, or whose first writer died right after it.
+    fn mark_if_unmarked(&self) {
+        let marker = self.home.path(HomeFile::KnownPeersPresent);
+        if !self.seen().present || self.home.disk().lstat(&marker).is_ok() {
+            return;
+        }
+        match self.home.lock() {
+            Ok(lock) => self.mark(&lock),
+            // A home that cannot be written can still be read.
+            Err(error) => tracing::debug!(%error, "could not mark that known_peers exists"),
+        }
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for PeerStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PeerStore({})", self.path().display())
+    }
+}
