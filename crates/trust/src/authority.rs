@@ -1,6 +1,6 @@
 //! What CAs say of a peer: the listed ones (`@ca`) inside their scope, and the system's for names.
 
-use comity_certs::{Anchor, CaError, CaPath, SanName, verify_ca_path};
+use comity_certs::{Anchor, CaError, CaPath, Form, SanName, verify_ca_path};
 use comity_identity::{Fingerprint, UnixTime};
 use rustls_pki_types::ServerName;
 
@@ -287,7 +287,10 @@ fn classify(query: &Query<'_>, error: CaError) -> CaRefusal {
         CaError::LeafIsCa | CaError::LeafMaySign if query.chain.leaf().self_signed => {
             return CaRefusal::Stranger(error);
         }
-        CaError::Expired { .. } | CaError::NotYetValid { .. } if query.chain.leaf().self_signed => {
+        // So are the dates of a leaf below its owner's own root, as every node's is.
+        CaError::Expired { .. } | CaError::NotYetValid { .. }
+            if query.chain.leaf().self_signed || query.chain.form() == Form::Native =>
+        {
             return CaRefusal::Stranger(error);
         }
         CaError::Expired { .. } | CaError::AnchorExpired { .. } => Reason::Expired,

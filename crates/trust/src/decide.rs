@@ -228,8 +228,8 @@ impl<'q> Decision<'q> {
             entry.side.covers(query.direction)
                 && entry.pin().is_some_and(|pin| pin.matches(query.chain))
         };
-        let named = self.named();
         let candidates = if self.dialled_name().is_some() {
+            let named = self.named();
             if !named.is_empty() && !named.iter().any(|(_, e)| self.pin_matches(e)) {
                 let evidence = self.changed(&named);
                 let refusal = self.refuse(Rule::Pin, Reason::Changed, evidence);
@@ -315,13 +315,11 @@ impl<'q> Decision<'q> {
         let line = vouched.line;
         self.step(Rule::Ca, Outcome::Recognised { line });
         self.native_leaf_is_valid()?;
-        let record = self.dialled_name().cloned().and_then(|name| {
-            if self.query.mode == Mode::CaThenPin {
-                Some(self.pin_entry(Names::one(name), Origin::Ca))
-            } else {
-                self.ca_memory(name)
-            }
-        });
+        let record = if self.query.mode == Mode::CaThenPin {
+            Some(self.pin_entry(self.names_to_record(), Origin::Ca))
+        } else {
+            self.dialled_name().and_then(|name| self.ca_memory(name))
+        };
         let how = How::Ca {
             anchor: vouched.anchor,
             line,
@@ -330,11 +328,11 @@ impl<'q> Decision<'q> {
     }
 
     /// The line which remembers that a CA vouched for this name, unless there is one.
-    fn ca_memory(&self, name: Name) -> Option<Entry> {
-        if self.query.known.ca_verified(&name).is_some() {
+    fn ca_memory(&self, name: &Name) -> Option<Entry> {
+        if self.query.known.ca_verified(name).is_some() {
             return None;
         }
-        let mut entry = Entry::new(Side::Dial, Names::one(name), What::CaVerified);
+        let mut entry = Entry::new(Side::Dial, Names::one(name.clone()), What::CaVerified);
         entry.attributes.added = Some(self.query.now);
         Some(entry)
     }
@@ -408,13 +406,8 @@ impl<'q> Decision<'q> {
             How::FirstUse
         };
         self.step(Rule::FirstUse, Outcome::Recognised { line: None });
-        let record = (!self.contradicted).then(|| {
-            let names = match self.dialled_name() {
-                Some(name) => Names::one(name.clone()),
-                None => Names::one(free_label(query.known, query.chain.peer_id())),
-            };
-            self.pin_entry(names, Origin::FirstUse)
-        });
+        let record =
+            (!self.contradicted).then(|| self.pin_entry(self.names_to_record(), Origin::FirstUse));
         Ok(self.recognised(how, ends, record))
     }
 
@@ -429,6 +422,10 @@ impl<'q> Decision<'q> {
     fn stranger(&mut self, ca: Option<Box<Refusal>>) -> Box<Refusal> {
         let query = self.query;
         if query.mode == Mode::Enroll && query.phase != Phase::Established {
+            // The queue is for those who could be let in if somebody approved.
+            if let Err(refusal) = self.stranger_leaf_is_valid() {
+                return refusal;
+            }
             let evidence = self.unknown(None);
             return self.refuse(Rule::FirstUse, Reason::Pending, evidence);
         }
@@ -567,14 +564,18 @@ impl<'q> Decision<'q> {
         }
     }
 
-    /// The pins for the dialled name. A label means one peer in both directions, so that entries
-    /// for accepting speak against another key here too.
+    /// The pins for the dialled name: those for dialling or, for a label without any, those for
+    /// accepting, because a label means one peer in both directions.
     fn named(&self) -> Vec<(usize, &'q Entry)> {
         let Some(name) = self.dialled_name() else {
             return Vec::new();
         };
-        let direction = (!name.is_label()).then_some(Direction::Dial);
-        self.query.known.pins_named(name, direction)
+        let known = self.query.known;
+        let named = known.pins_named(name, Some(Direction::Dial));
+        if named.is_empty() && name.is_label() {
+            return known.pins_named(name, None);
+        }
+        named
     }
 
     fn pin_matches(&self, entry: &Entry) -> bool {
@@ -637,6 +638,14 @@ impl<'q> Decision<'q> {
         if let Some(end) = authority::attest(query, grants) {
             recognition.ends = recognition.ends.min(end);
         }
+    }
+
+    /// The name under which a new key is remembered: the one we dialled, never one that it claims.
+    fn names_to_record(&self) -> Names {
+        Names::one(match self.dialled_name() {
+            Some(name) => name.clone(),
+            None => free_label(self.query.known, self.query.chain.peer_id()),
+        })
     }
 
     fn pin_entry(&self, names: Names, origin: Origin) -> Entry {
@@ -772,22 +781,17 @@ pub(crate) fn purpose_of(direction: Direction) -> Purpose {
 }
 
 /// A label made of the peer's id, for peers that nobody named: as many groups of the id as it takes
-/// to be free. A label that the peer claims is never used without the operator.
+/// to be free, the whole id in the end. A label that the peer claims is never used without the
+/// operator.
 pub fn free_label(known: &KnownPeers, peer: PeerId) -> Name {
-    let groups = peer.key_hash().to_string().to_ascii_lowercase();
-    let groups: Vec<&str> = groups.split('-').collect();
-    let labels = (1..=groups.len()).filter_map(|count| {
-        // 7 groups and the prefix are as long as a label may be.
-        Name::label(&format!("peer-{}", groups[..count].concat())).ok()
-    });
-    let mut last = None;
-    for label in labels {
-        if !known.has_pin_named(&label) {
-            return label;
-        }
-        last = Some(label);
-    }
-    // Somebody else pinned under each of them would have had to find keys that agree in 49 and
-    // more characters; adding the entry is then refused, because the name is taken.
-    last.expect("the first group always makes a label")
+    let id = peer.key_hash().to_string().to_ascii_lowercase();
+    let groups: Vec<&str> = id.split('-').collect();
+    let label = |count: usize| {
+        Name::label(&format!("peer-{}", groups[..count].concat()))
+            .expect("five letters and at most 56 of base32 are a label")
+    };
+    (1..groups.len())
+        .map(label)
+        .find(|label| !known.has_pin_named(label))
+        .unwrap_or_else(|| label(groups.len()))
 }

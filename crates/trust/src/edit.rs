@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::entry::{Confirmed, Entry};
+use crate::entry::{Confirmed, Entry, Side};
 use crate::known_peers::{KnownPeers, Line, MAX_FILE_BYTES};
 use crate::line::Cause;
 use crate::name::Name;
@@ -124,12 +124,12 @@ fn check_names(
     entry: &Entry,
     replaced: Option<&Entry>,
 ) -> Result<(), EditError> {
-    let Some(pin) = entry.pin() else {
-        return Ok(());
-    };
     if replaced.is_none() {
         check_duplicate(known, entry)?;
     }
+    let Some(pin) = entry.pin() else {
+        return Ok(());
+    };
     for name in entry.names.exact() {
         if replaced.is_some_and(|old| old.names.exact().any(|n| n == name)) {
             continue;
@@ -152,7 +152,7 @@ fn check_duplicate(known: &KnownPeers, entry: &Entry) -> Result<(), EditError> {
         let same = known.lines_named(name).find(|(_, other)| {
             other.what == entry.what
                 && other.names == entry.names
-                && (other.side == entry.side || other.side == crate::entry::Side::Both)
+                && (other.side == entry.side || other.side == Side::Both)
         });
         if let Some((line, _)) = same {
             return Err(EditError::AlreadyThere { line });

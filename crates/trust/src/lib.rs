@@ -1,4 +1,98 @@
 //! Recognition and grants as one pure function, and the memory it reads.
+//!
+//! [`decide`] takes evidence (what a peer presented), an expectation, a mode, memory
+//! ([`KnownPeers`]) and the time, and returns a [`Verdict`]. The verifier callback, the gate, the
+//! watch over live connections and `comity trust explain` all ask it. It never learns how the
+//! evidence arrived. There is no clock, file, socket or entropy in this crate; `clippy.toml` turns
+//! them away.
+//!
+//! # Precedence
+//!
+//! The first rule that speaks decides; whoever reaches the end is refused.
+//!
+//! 1. *Limits and format*: a [`comity_certs::PresentedChain`] exists only within them.
+//! 2. *Not ourselves*: neither our identity key nor one of our leaf keys.
+//! 3. *Not revoked*: no presented key or certificate, no key on a path to a CA, and nothing below a
+//!    listed CA that is revoked.
+//! 4. *Expected id*: if the caller names one, that and no other, in every mode.
+//! 5. *Pin*: of the dialled name (when dialling) or of the key itself (when accepting, where a name
+//!    is only the peer's word).
+//! 6. *CA* inside its scope: `@ca` lines and, when dialling, the system's roots.
+//! 7. *Invitation*, when accepting.
+//! 8. *No downgrade*: a name that a CA once vouched for never falls back to an unknown key.
+//! 9. *First use*.
+//!
+//! # Modes
+//!
+//! Each cell says how the peer is recognised or why it is refused. *known*: its key is pinned for
+//! the name. *other*: another key is. *CA*: nothing is pinned and a CA vouches for it inside its
+//! scope. *stranger*: nothing speaks for it. *was CA*: as stranger, and the name was recognised by
+//! a CA before. Being ourselves or revoked is refused in all of them, and so is an expired leaf of
+//! a node.
+//!
+//! When dialling a name:
+//!
+//! | mode           | known    | known, CA | other     | other, CA | CA                | stranger    | was CA    |
+//! |----------------|----------|-----------|-----------|-----------|-------------------|-------------|-----------|
+//! | `ca`           | unknown  | ca †      | changed   | changed   | ca †              | unknown     | downgrade |
+//! | `pin`          | pin      | pin       | changed   | changed   | unknown           | unknown     | downgrade |
+//! | `tofu`         | pin      | pin       | changed   | changed   | first use ‡       | first use ‡ | downgrade |
+//! | `record`       | pin      | pin       | record ⚠  | record ⚠  | record ‡          | record ‡    | record ⚠  |
+//! | `insecure`     | insecure | insecure  | insecure  | insecure  | insecure          | insecure    | insecure  |
+//! | `ca-or-pin`    | pin      | pin       | changed   | changed   | ca †              | unknown     | downgrade |
+//! | `ca-or-tofu`   | pin      | pin       | changed   | changed   | ca †              | first use ‡ | downgrade |
+//! | `ca-or-record` | pin      | pin       | record ⚠  | record ⚠  | ca †              | record ‡    | record ⚠  |
+//! | `ca-and-pin`   | unknown  | pin       | changed   | changed   | unknown           | unknown     | unknown   |
+//! | `ca-then-pin`  | pin      | pin       | changed   | changed   | ca ‡              | unknown     | downgrade |
+//!
+//! † the gate records that a CA vouched for the name (`@ca-verified`), never a pin. ‡ the gate
+//! records a pin. ⚠ accepted with the refusal of `tofu` as a warning; nothing is recorded.
+//!
+//! When accepting (*other* and *was CA* do not exist, because the key is the identity; *proven*:
+//! a stranger with a proven invitation; *listed CA*: a CA whose line says names, networks or roles
+//! and all that it says fit the leaf):
+//!
+//! | mode           | known    | known, listed CA | listed CA   | stranger    | proven      |
+//! |----------------|----------|------------------|-------------|-------------|-------------|
+//! | `ca`           | unknown  | ca               | ca          | unknown     | unknown     |
+//! | `pin`          | pin      | pin              | unknown     | unknown     | unknown     |
+//! | `tofu`         | pin      | pin              | first use ‡ | first use ‡ | first use ‡ |
+//! | `record`       | pin      | pin              | record ‡    | record ‡    | record ‡    |
+//! | `insecure`     | insecure | insecure         | insecure    | insecure    | insecure    |
+//! | `ca-or-pin`    | pin      | pin              | ca          | unknown     | unknown     |
+//! | `ca-or-tofu`   | pin      | pin              | ca          | first use ‡ | first use ‡ |
+//! | `ca-or-record` | pin      | pin              | ca          | record ‡    | record ‡    |
+//! | `ca-and-pin`   | unknown  | pin              | unknown     | unknown     | unknown     |
+//! | `ca-then-pin`  | pin      | pin              | ca ‡        | unknown     | unknown     |
+//! | `enroll`       | pin      | pin              | ca          | pending     | invite ‡    |
+//! | `invite`       | pin      | pin              | ca          | unknown     | invite ‡    |
+//!
+//! Where a CA is asked and fails for a reason of its own (its time, its scope, the name), modes
+//! without first use refuse for that reason instead of `unknown`.
+//!
+//! # Time
+//!
+//! The leaf of a node is enforced in every mode, with 48 hours of tolerance both ways. CA paths are
+//! judged to the second. A single foreign certificate that is pinned may be outside its dates, with
+//! a warning: its owner has nobody to renew it. Any other foreign certificate may not.
+//!
+//! # Phases
+//!
+//! - [`Phase::Certificate`], in the verifier callback, before the peer has proved anything. When
+//!   dialling, everything that would be refused is refused, before our own certificate leaves;
+//!   first use passes provisionally. When accepting, every chain that could be read passes. Nothing
+//!   is recorded or granted.
+//! - [`Phase::Gate`], after the handshake, under the store's lock: the decision that counts, with
+//!   what to record.
+//! - [`Phase::Established`], after a change of the store or of time. In the modes that record a
+//!   key, the entry must still be there: its removal ends the connection.
+//!
+//! # Grants
+//!
+//! Recognition says who it is; [`Grants`] say what it may do: local entries of its key (`for=`,
+//! `roles=`, `networks=`), and the metadata in its leaf as far as a listed CA above it is scoped for
+//! it. What the peer says of itself is never among them, and system roots attest nothing but a
+//! name. [`authorise`] applies a service's rule. First use, `record` and `insecure` grant nothing.
 
 mod authority;
 mod decide;
@@ -27,7 +121,7 @@ pub use mode::{Direction, Mode, ParseModeError, Phase};
 pub use name::{MAX_LABEL_CHARS, Name, NameError};
 pub use pattern::{MAX_NAMES, MAX_PATTERN_BYTES, NameItem, Names, NamesError, Pattern};
 pub use reason::{ParseReasonError, Reason};
-pub use target::DEFAULT_PORT;
+pub use target::{DEFAULT_PORT, Target, TargetError, resolve};
 pub use verdict::{
     Evidence, Expectation, Explanation, How, Invited, Invitee, KnownPin, Outcome, Query,
     Recognition, Refusal, Rule, Step, Verdict, Warning,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use comity_identity::text::parse_hash;
 use idna::AsciiDenyList;
+use rustls_pki_types::ServerName;
 use thiserror::Error;
 
 use crate::invitation;
@@ -143,6 +144,16 @@ impl Name {
     /// The port of a `host:port`.
     pub fn port(&self) -> Option<u16> {
         self.0.rsplit_once(':').and_then(|(_, p)| p.parse().ok())
+    }
+
+    /// The name that a certificate for this host must have.
+    pub fn server_name(&self) -> Option<ServerName<'static>> {
+        let host = self.host()?;
+        let host = host
+            .strip_prefix('[')
+            .and_then(|h| h.strip_suffix(']'))
+            .unwrap_or(host);
+        ServerName::try_from(host.to_owned()).ok()
     }
 
     /// The canonical text.

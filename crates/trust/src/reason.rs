@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use comity_certs::ChainError;
 use thiserror::Error;
 
 /// A reason string that is not in the table.
@@ -86,6 +87,17 @@ reasons! {
     Busy = "busy", on the wire "busy";
     /// What we remember cannot be read or written, so nothing new is accepted.
     StoreError = "store-error", on the wire "busy";
+}
+
+/// What a chain that cannot be read is refused for, before anything is decided.
+impl From<&ChainError> for Reason {
+    fn from(error: &ChainError) -> Self {
+        if error.is_limit() {
+            Self::Limit
+        } else {
+            Self::Malformed
+        }
+    }
 }
 
 impl fmt::Display for Reason {
