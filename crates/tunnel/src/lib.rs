@@ -1,1 +1,13 @@
-//! See the crate description; filled in step by step.
+//! Any TCP service behind mutual TLS: the serving side and the dialling side of a tunnel.
+
+mod forward;
+mod pipe;
+mod proxy;
+mod serve;
+mod target;
+
+pub use forward::{LocalListener, Route, forward};
+pub use pipe::{Copied, pipe, pipe_standard};
+pub use proxy::ProxyHeader;
+pub use serve::{DEFAULT_SERVICE, DRAIN, Service, Services, ServicesError, serve};
+pub use target::{Backend, Target, TargetError};

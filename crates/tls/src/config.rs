@@ -1,0 +1,88 @@
+//! The rustls configurations: the one place that decides protocol versions, groups and resumption.
+//!
+//! Resumption is off in every form. rustls calls no verifier on a resumed session, so a peer that
+//! was removed between two connections would get in on its old certificate; what resuming saves
+//! is a quarter of a millisecond. No tickets are sent, no session is stored, no early data is
+//! taken, and each handshake has a configuration (and so a verifier) of its own.
+
+use std::sync::{Arc, LazyLock};
+
+use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::crypto::CryptoProvider;
+use rustls::server::{NoServerSessionStorage, ResolvesServerCert};
+use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
+
+use crate::verifier::{AcceptVerifier, DialVerifier};
+
+/// ALPN of our own protocol.
+pub const ALPN_COMITY: &[u8] = b"comity/1";
+
+/// ALPN of HTTP/1.1 (RFC 7301), which shares the port.
+pub const ALPN_HTTP1: &[u8] = b"http/1.1";
+
+/// Which protocol versions a handshake may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Versions {
+    /// TLS 1.3 alone. The default.
+    #[default]
+    Tls13,
+    /// Also TLS 1.2, for a foreign peer that has nothing better. The client's certificate is then
+    /// visible on the wire, and there is no post-quantum key exchange.
+    Tls12Too,
+}
+
+const TLS13_ALONE: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
+
+impl Versions {
+    fn supported(self) -> &'static [&'static SupportedProtocolVersion] {
+        match self {
+            Self::Tls13 => TLS13_ALONE,
+            Self::Tls12Too => rustls::ALL_VERSIONS,
+        }
+    }
+}
+
+/// aws-lc-rs, with X25519MLKEM768 preferred. Always handed over explicitly: another library in
+/// the same process may have brought another provider.
+pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
+    static PROVIDER: LazyLock<Arc<CryptoProvider>> =
+        LazyLock::new(|| Arc::new(rustls::crypto::aws_lc_rs::default_provider()));
+    &PROVIDER
+}
+
+pub(crate) fn client(
+    verifier: Arc<DialVerifier>,
+    resolver: Arc<dyn ResolvesClientCert>,
+    alpn: Vec<Vec<u8>>,
+    sni: bool,
+    versions: Versions,
+) -> Result<ClientConfig, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(versions.supported())?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier)
+        .with_client_cert_resolver(resolver);
+    config.resumption = Resumption::disabled();
+    config.enable_early_data = false;
+    config.enable_sni = sni;
+    config.alpn_protocols = alpn;
+    Ok(config)
+}
+
+pub(crate) fn server(
+    verifier: Arc<AcceptVerifier>,
+    resolver: Arc<dyn ResolvesServerCert>,
+    alpn: Vec<Vec<u8>>,
+    versions: Versions,
+) -> Result<ServerConfig, rustls::Error> {
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(provider()))
+        .with_protocol_versions(versions.supported())?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(resolver);
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    config.max_early_data_size = 0;
+    config.send_half_rtt_data = false;
+    config.alpn_protocols = alpn;
+    Ok(config)
+}

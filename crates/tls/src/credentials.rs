@@ -1,0 +1,247 @@
+//! What we present: two leaves signed by the identity key, one for serving and one for dialling,
+//! renewed while listeners and dialers run.
+//!
+//! Leaf keys never touch the disk: a process makes its own at start and a fresh one at every
+//! renewal, so a stolen disk image holds no key that a live connection uses. Handshakes read
+//! the current pair at the moment they need it; connections that are already open keep the
+//! certificate they were opened with and end with it.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use comity_certs::{
+    LEAF_LIFETIME, LeafRequest, Metadata, MintError, Purpose, mint_leaf, renewal_time,
+};
+use comity_identity::{KeyHash, NodeId, Signer, UnixTime};
+use comity_keys::{KeyError, LeafKey};
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use thiserror::Error;
+
+use crate::clock::Clock;
+use crate::config;
+
+/// Leaves are valid from an hour before they are made: foreign peers judge dates exactly, and
+/// clocks differ. Native peers tolerate more by themselves.
+const BACKDATE: Duration = Duration::from_secs(3600);
+
+/// Pause after a failed renewal. A third of a leaf's life remains, so there is time.
+const RETRY: Duration = Duration::from_secs(600);
+
+/// Longest uninterrupted sleep until a renewal: a machine that was suspended, or whose clock was
+/// set, notices within this time.
+const LONGEST_SLEEP: Duration = Duration::from_secs(600);
+
+/// What the leaves say besides the key: claims, which peers show but do not act on.
+#[derive(Clone, Debug, Default)]
+pub struct LeafProfile {
+    /// DNS names, for foreign clients that check one.
+    pub dns: Vec<String>,
+    /// Addresses, likewise.
+    pub ips: Vec<IpAddr>,
+    /// Network, roles and free pairs.
+    pub metadata: Metadata,
+}
+
+/// Our identity and the current pair of leaves. Shared by every dialer and acceptor of a node.
+pub struct Credentials {
+    identity: Arc<dyn Signer>,
+    root: Vec<u8>,
+    profile: LeafProfile,
+    current: ArcSwap<Leaves>,
+}
+
+struct Leaves {
+    serve: Arc<CertifiedKey>,
+    dial: Arc<CertifiedKey>,
+    keys: [KeyHash; 2],
+    renew_at: UnixTime,
+}
+
+/// Why a pair of leaves could not be made.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CredentialsError {
+    /// A leaf key could not be generated.
+    #[error("cannot make a leaf key")]
+    Key(#[from] KeyError),
+    /// The certificate could not be made or signed.
+    #[error("cannot make a leaf certificate")]
+    Mint(#[from] MintError),
+    /// The TLS library refused the key.
+    #[error("the TLS library refuses the leaf key")]
+    Tls(#[from] rustls::Error),
+    /// The system gave no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Entropy(getrandom::Error),
+}
+
+impl Credentials {
+    /// Mints the first pair of leaves.
+    ///
+    /// `root` is the DER root certificate of `identity`. The call signs twice with the identity
+    /// key, which may block on hardware.
+    ///
+    /// # Errors
+    /// When the identity key cannot sign, or the root is not its root.
+    pub fn new(
+        identity: Arc<dyn Signer>,
+        root: Vec<u8>,
+        profile: LeafProfile,
+        now: UnixTime,
+    ) -> Result<Arc<Self>, CredentialsError> {
+        let leaves = Leaves::mint(identity.as_ref(), &root, &profile, now)?;
+        Ok(Arc::new(Self {
+            identity,
+            root,
+            profile,
+            current: ArcSwap::from_pointee(leaves),
+        }))
+    }
+
+    /// Our node id.
+    pub fn node_id(&self) -> NodeId {
+        NodeId::of_spki(self.identity.spki())
+    }
+
+    /// The hashes of our own keys. A peer that presents one of them is our reflection.
+    pub fn own_keys(&self) -> Vec<KeyHash> {
+        let mut keys = vec![self.node_id().key_hash()];
+        keys.extend(self.current.load().keys);
+        keys
+    }
+
+    /// When the current pair wants renewal: two thirds into its life, with jitter, so that
+    /// machines that started together do not renew together.
+    pub fn renew_at(&self) -> UnixTime {
+        self.current.load().renew_at
+    }
+
+    /// Replaces the pair. Handshakes from now on present the new one; open connections are not
+    /// touched. On failure the old pair stays.
+    ///
+    /// # Errors
+    /// As [`Credentials::new`].
+    pub fn renew(&self, now: UnixTime) -> Result<(), CredentialsError> {
+        let leaves = Leaves::mint(self.identity.as_ref(), &self.root, &self.profile, now)?;
+        self.current.store(Arc::new(leaves));
+        Ok(())
+    }
+
+    /// Renews the pair whenever it is time. Runs until it is dropped.
+    pub async fn keep_fresh(self: Arc<Self>, clock: Clock) {
+        loop {
+            let wait = clock.now().until(self.renew_at());
+            if !wait.is_zero() {
+                tokio::time::sleep(wait.min(LONGEST_SLEEP)).await;
+                continue;
+            }
+            let renewed = tokio::task::spawn_blocking({
+                let (credentials, now) = (Arc::clone(&self), clock.now());
+                move || credentials.renew(now)
+            });
+            match renewed.await {
+                Ok(Ok(())) => tracing::info!(next = %self.renew_at(), "leaf certificates renewed"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = %error, "leaf certificates could not be renewed");
+                    tokio::time::sleep(RETRY).await;
+                }
+                Err(_) => tokio::time::sleep(RETRY).await,
+            }
+        }
+    }
+
+    pub(crate) fn server_resolver(self: &Arc<Self>) -> Arc<dyn ResolvesServerCert> {
+        Arc::new(Resolver(Arc::clone(self)))
+    }
+
+    pub(crate) fn client_resolver(self: &Arc<Self>) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(Resolver(Arc::clone(self)))
+    }
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({})", self.node_id().short())
+    }
+}
+
+impl Leaves {
+    fn mint(
+        identity: &dyn Signer,
+        root: &[u8],
+        profile: &LeafProfile,
+        now: UnixTime,
+    ) -> Result<Self, CredentialsError> {
+        let not_before = now - BACKDATE;
+        let not_after = not_before + LEAF_LIFETIME;
+        let mint = |purpose| {
+            let key = LeafKey::generate()?;
+            let certificate = mint_leaf(
+                root,
+                identity,
+                &LeafRequest {
+                    spki: key.spki(),
+                    purpose,
+                    serial: random()?,
+                    not_before,
+                    not_after,
+                    dns: &profile.dns,
+                    ips: &profile.ips,
+                    uris: &[],
+                    metadata: &profile.metadata,
+                },
+            )?;
+            let hash = KeyHash::of_spki(key.spki());
+            let chain = vec![
+                CertificateDer::from(certificate),
+                CertificateDer::from(root.to_vec()),
+            ];
+            let pkcs8 = PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec());
+            let certified =
+                CertifiedKey::from_der(chain, PrivateKeyDer::Pkcs8(pkcs8), config::provider())?;
+            Ok::<_, CredentialsError>((Arc::new(certified), hash))
+        };
+        let (serve, serve_key) = mint(Purpose::Serve)?;
+        let (dial, dial_key) = mint(Purpose::Dial)?;
+        let jitter = f64::from(u32::from_be_bytes(random()?)) / f64::from(u32::MAX);
+        Ok(Self {
+            serve,
+            dial,
+            keys: [serve_key, dial_key],
+            renew_at: renewal_time(not_before, not_after, jitter),
+        })
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N], CredentialsError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(CredentialsError::Entropy)?;
+    Ok(bytes)
+}
+
+/// Hands rustls the pair that is current at the moment of the handshake.
+#[derive(Debug)]
+struct Resolver(Arc<Credentials>);
+
+impl ResolvesServerCert for Resolver {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.current.load().serve))
+    }
+}
+
+impl ResolvesClientCert for Resolver {
+    fn resolve(&self, _roots: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.current.load().dial))
+    }
+
+    fn has_certs(&self) -> bool {
+        true
+    }
+}

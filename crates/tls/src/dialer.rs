@@ -1,0 +1,417 @@
+//! Opening connections to peers.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comity_certs::{ChainError, PresentedChain};
+use comity_identity::PeerId;
+use comity_store::UpdateError;
+use comity_trust::invitation::{Invitation, JoinStatement};
+use comity_trust::{Direction, Expectation, Mode, Phase, Reason, Refusal};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConnection};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsConnector, TlsStream};
+
+use crate::config::{self, ALPN_COMITY, Versions};
+use crate::endpoint::Endpoint;
+use crate::enrolment::JOIN_EXPORTER;
+use crate::frame::{FrameError, FrameType, read_frame, write_frame};
+use crate::gate::{GateError, Matter};
+use crate::hello::{
+    Hello, InvitationProof, ServiceName, SubProtocol, decode_accept, decode_refuse,
+};
+use crate::live::{self, LiveContext, Role};
+use crate::peer::PeerInfo;
+use crate::stream::PeerStream;
+use crate::verifier::{DialVerifier, Evidence};
+
+/// From the TCP connection to ACCEPT.
+const DIAL_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The name handed to rustls where none is dialled; it never leaves the process (RFC 2606).
+const NO_NAME: &str = "peer.invalid";
+
+/// Opens connections.
+#[derive(Clone, Debug)]
+pub struct Dialer {
+    endpoint: Endpoint,
+}
+
+/// Whom to dial, and what to accept there.
+#[derive(Clone, Debug)]
+pub struct DialRequest {
+    /// Whom we expect. Its `server_name` is sent as SNI, so it is set when the user dialled a host
+    /// name, and not when the user named a peer.
+    pub expectation: Expectation,
+    /// What is accepted.
+    pub mode: Mode,
+    /// What for.
+    pub wish: Wish,
+    /// Which ALPN is offered.
+    pub alpn: Alpn,
+    /// Which protocol versions.
+    pub versions: Versions,
+}
+
+/// What the connection is for.
+#[derive(Clone, Debug)]
+pub enum Wish {
+    /// A service's bytes; `None` asks for the default one.
+    Service(Option<ServiceName>),
+    /// To redeem an invitation; the text is what we suggest to be called.
+    Join(Arc<Invitation>, Option<String>),
+    /// The live comparison.
+    Verify,
+}
+
+/// What is offered in ALPN. The offer never depends on what the store knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Alpn {
+    /// `comity/1`. A foreign peer that selects nothing gets the bytes as they are. The default.
+    #[default]
+    Comity,
+    /// No ALPN at all, for foreign servers that refuse unknown protocols.
+    None,
+    /// One foreign protocol.
+    Other(Vec<u8>),
+}
+
+/// An open connection to a recognised peer.
+#[derive(Debug)]
+pub struct Connection<IO> {
+    /// The bytes.
+    pub stream: PeerStream<IO>,
+    /// Who is there.
+    pub peer: PeerInfo,
+    /// Whether the peer spoke `comity/1` and answered ACCEPT. Without it, a foreign peer may still
+    /// refuse us with an alert on the first read.
+    pub accepted: bool,
+    /// What the live comparison needs, if that was the wish.
+    pub live: Option<LiveContext>,
+}
+
+/// Why there is no connection.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum DialError {
+    /// Nobody answered at the address.
+    #[error("cannot reach {address}: {source}")]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// We refused the peer. No data was sent.
+    #[error("refused the peer: {}", refusal.reason)]
+    Refused {
+        /// Why, with evidence.
+        refusal: Box<Refusal>,
+        /// What it presented.
+        chain: Box<PresentedChain>,
+    },
+    /// The peer presented something that is not a certificate chain within limits.
+    #[error("the peer's certificate is unusable: {0}")]
+    BadChain(ChainError),
+    /// The peer refused us, and said why; `None` for a token of a later version.
+    #[error("the peer refused us: {}", .0.map_or("for a reason this version does not know", Reason::token))]
+    RefusedByPeer(Option<Reason>),
+    /// The peer ended the TLS handshake with an alert.
+    #[error("the peer ended the handshake: {0:?}")]
+    Alert(AlertDescription),
+    /// The peer is no Comity node, but the wish needs one.
+    #[error("the peer does not speak comity/1")]
+    NotComity,
+    /// The handshake failed otherwise.
+    #[error("the TLS handshake failed: {0}")]
+    Handshake(#[source] io::Error),
+    /// The peer closed the connection before it answered.
+    #[error("the peer closed the connection without an answer")]
+    Closed,
+    /// The peer broke the protocol after the handshake.
+    #[error("the peer broke the protocol: {0}")]
+    Protocol(#[source] FrameError),
+    /// It took longer than 20 seconds.
+    #[error("the peer did not answer in {} seconds", DIAL_TIMEOUT.as_secs())]
+    Timeout,
+    /// What we remember could not be read, or the first key not be recorded. No data was sent.
+    #[error("cannot decide: {0}")]
+    Store(#[from] UpdateError),
+    /// A fault of this program.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl Dialer {
+    /// A dialer of this endpoint.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// The endpoint.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Dials `host:port`, trying each of the host's addresses, and shakes hands.
+    ///
+    /// # Errors
+    /// See [`DialError`]. Unless the error is one of the peer's or of the connection after ACCEPT,
+    /// no application data was sent.
+    pub async fn dial(
+        &self,
+        host: &str,
+        port: u16,
+        request: DialRequest,
+    ) -> Result<Connection<TcpStream>, DialError> {
+        let connect = async {
+            let tcp = TcpStream::connect((host, port)).await.map_err(|source| {
+                DialError::Unreachable {
+                    address: format!("{host}:{port}"),
+                    source,
+                }
+            })?;
+            // A refusal to set it costs speed only.
+            drop(tcp.set_nodelay(true));
+            let remote = tcp.peer_addr().ok();
+            self.shake_hands(tcp, remote, request).await
+        };
+        tokio::time::timeout(DIAL_TIMEOUT, connect)
+            .await
+            .map_err(|_| DialError::Timeout)?
+    }
+
+    /// Shakes hands over a transport of the caller's.
+    ///
+    /// # Errors
+    /// See [`DialError`].
+    pub async fn handshake<IO>(
+        &self,
+        io: IO,
+        remote: Option<SocketAddr>,
+        request: DialRequest,
+    ) -> Result<Connection<IO>, DialError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        tokio::time::timeout(DIAL_TIMEOUT, self.shake_hands(io, remote, request))
+            .await
+            .map_err(|_| DialError::Timeout)?
+    }
+
+    async fn shake_hands<IO>(
+        &self,
+        io: IO,
+        remote: Option<SocketAddr>,
+        request: DialRequest,
+    ) -> Result<Connection<IO>, DialError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let matter = Matter {
+            endpoint: self.endpoint.clone(),
+            direction: Direction::Dial,
+            mode: request.mode,
+            expectation: request.expectation,
+        };
+        let (mut tls, chain) = self
+            .connect(io, &matter, &request.alpn, request.versions)
+            .await?;
+        let chain = Arc::new(chain);
+        let recognition = matter
+            .pass(&chain)
+            .await
+            .map_err(|e| gate_error(e, &chain))?;
+        let speaks_comity = tls.get_ref().1.alpn_protocol() == Some(ALPN_COMITY);
+        let needs_comity = !matches!(request.wish, Wish::Service(None));
+        let accepted = if speaks_comity {
+            let hello = self.hello(&request.wish, tls.get_ref().1, recognition.peer)?;
+            open(&mut tls, &hello).await?;
+            true
+        } else if needs_comity {
+            return Err(DialError::NotComity);
+        } else {
+            false
+        };
+        let live = match request.wish {
+            Wish::Verify => Some(LiveContext {
+                role: Role::Dialer,
+                exporter: export(tls.get_ref().1, live::EXPORTER_LABEL)?,
+                dialer: PeerId::Node(self.endpoint.credentials.node_id()),
+                acceptor: recognition.peer,
+            }),
+            _ => None,
+        };
+        let session = matter.enter(&chain, &recognition);
+        let peer = PeerInfo::new(&chain, recognition, Direction::Dial, remote);
+        Ok(Connection {
+            stream: PeerStream::new(Box::new(TlsStream::Client(tls)), session),
+            peer,
+            accepted,
+            live,
+        })
+    }
+
+    async fn connect<IO>(
+        &self,
+        io: IO,
+        matter: &Matter,
+        alpn: &Alpn,
+        versions: Versions,
+    ) -> Result<(tokio_rustls::client::TlsStream<IO>, PresentedChain), DialError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let judge = {
+            let (matter, snapshot) = (matter.clone(), self.endpoint.store.snapshot());
+            let now = self.endpoint.clock.now();
+            move |chain: &PresentedChain| {
+                matter.decide(chain, &snapshot.known, Phase::Certificate, now)
+            }
+        };
+        let verifier = Arc::new(DialVerifier::new(Box::new(judge)));
+        let offer = match alpn {
+            Alpn::Comity => vec![ALPN_COMITY.to_vec()],
+            Alpn::None => Vec::new(),
+            Alpn::Other(protocol) => vec![protocol.clone()],
+        };
+        let name = matter.expectation.server_name.clone();
+        let sni = name.is_some();
+        let no_name = || ServerName::try_from(NO_NAME).expect("a valid name");
+        let config = config::client(
+            Arc::clone(&verifier),
+            self.endpoint.credentials.client_resolver(),
+            offer,
+            sni,
+            versions,
+        )
+        .map_err(|error| DialError::Internal(error.to_string()))?;
+        let connector = TlsConnector::from(Arc::new(config));
+        let outcome = connector.connect(name.unwrap_or_else(no_name), io).await;
+        match (outcome, verifier.seen.take()) {
+            (Ok(tls), Evidence::Chain(chain)) => Ok((tls, chain)),
+            (Ok(_), _) => Err(DialError::Internal("no chain was verified".to_owned())),
+            (Err(_), Evidence::Refused(chain, refusal)) => Err(DialError::Refused {
+                refusal: Box::new(refusal),
+                chain: Box::new(chain),
+            }),
+            (Err(_), Evidence::Unreadable(error)) => Err(DialError::BadChain(error)),
+            (Err(error), _) => Err(handshake_error(error)),
+        }
+    }
+
+    fn hello(
+        &self,
+        wish: &Wish,
+        tls: &ClientConnection,
+        acceptor: PeerId,
+    ) -> Result<Hello, DialError> {
+        Ok(match wish {
+            Wish::Service(service) => Hello {
+                service: service.clone(),
+                ..Hello::new(SubProtocol::Tunnel)
+            },
+            Wish::Verify => Hello::new(SubProtocol::Verify),
+            Wish::Join(invitation, name) => {
+                let PeerId::Node(inviter) = acceptor else {
+                    return Err(DialError::NotComity);
+                };
+                let exporter = export(tls, JOIN_EXPORTER)?;
+                let joiner = self.endpoint.credentials.node_id();
+                let statement = JoinStatement {
+                    exporter,
+                    joiner,
+                    inviter,
+                    invitation: invitation.id,
+                };
+                let signature = invitation
+                    .secret
+                    .sign(&statement)
+                    .map_err(|error| DialError::Internal(error.to_string()))?;
+                Hello {
+                    proof: Some(InvitationProof {
+                        id: invitation.id.0,
+                        signature,
+                    }),
+                    claimed_name: name.clone(),
+                    ..Hello::new(SubProtocol::Join)
+                }
+            }
+        })
+    }
+}
+
+/// HELLO out, ACCEPT or REFUSE in.
+async fn open<S>(tls: &mut S, hello: &Hello) -> Result<(), DialError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // The acceptor may have refused our certificate already; its alert is the better answer.
+    let written = write_frame(tls, FrameType::Hello, &hello.encode()).await;
+    let answer = match (read_frame(tls).await, written) {
+        (Ok(answer), _) => answer,
+        (Err(read), Ok(()) | Err(FrameError::Io(_))) => return Err(frame_error(read)),
+        (Err(_), Err(write)) => return Err(frame_error(write)),
+    };
+    match answer {
+        (FrameType::Accept, body) => {
+            decode_accept(&body).map_err(|e| DialError::Protocol(FrameError::Content(e)))
+        }
+        (FrameType::Refuse, body) => {
+            let reason =
+                decode_refuse(&body).map_err(|e| DialError::Protocol(FrameError::Content(e)))?;
+            Err(DialError::RefusedByPeer(reason))
+        }
+        (found, _) => Err(DialError::Protocol(FrameError::Unexpected {
+            expected: FrameType::Accept,
+            found,
+        })),
+    }
+}
+
+fn export(tls: &ClientConnection, label: &[u8]) -> Result<[u8; 32], DialError> {
+    tls.export_keying_material([0; 32], label, None)
+        .map_err(|error| DialError::Internal(error.to_string()))
+}
+
+fn gate_error(error: GateError, chain: &PresentedChain) -> DialError {
+    match error {
+        GateError::Refused(refusal) => DialError::Refused {
+            refusal,
+            chain: Box::new(chain.clone()),
+        },
+        GateError::Store(error) => DialError::Store(error),
+        GateError::Interrupted => DialError::Internal("the decision was interrupted".to_owned()),
+    }
+}
+
+/// The alert inside an I/O error of the TLS library, if the peer sent one.
+pub fn alert_of(error: &io::Error) -> Option<AlertDescription> {
+    match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+        rustls::Error::AlertReceived(alert) => Some(*alert),
+        _ => None,
+    }
+}
+
+fn handshake_error(error: io::Error) -> DialError {
+    match alert_of(&error) {
+        Some(alert) => DialError::Alert(alert),
+        None if error.kind() == io::ErrorKind::UnexpectedEof => DialError::Closed,
+        None => DialError::Handshake(error),
+    }
+}
+
+fn frame_error(error: FrameError) -> DialError {
+    match error {
+        FrameError::Io(error) => match alert_of(&error) {
+            Some(alert) => DialError::Alert(alert),
+            None => DialError::Closed,
+        },
+        other => DialError::Protocol(other),
+    }
+}

@@ -1,0 +1,294 @@
+//! How a stranger becomes known to an acceptor: by an invitation, or by waiting for approval.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
+
+use comity_certs::PresentedChain;
+use comity_identity::{KeyHash, NodeId, PeerId, UnixTime};
+use comity_store::{
+    Asked, Change, Consumed, Deed, Invitation, InvitationId, Knock, PeerStore, UpdateError,
+};
+use comity_trust::invitation::{self, JoinStatement};
+use comity_trust::{
+    Edit, Entry, KnownPeers, Mode, Name, Names, Origin, Pin, Reason, Recognition, Side, What,
+};
+
+use crate::acceptor::Request;
+use crate::gate::{GateError, Matter};
+use crate::hello::InvitationProof;
+
+/// The exporter label of the proof (RFC 8446 section 7.5): it binds the proof to one connection.
+pub(crate) const JOIN_EXPORTER: &[u8] = b"EXPORTER-comity-join-v1";
+
+/// How often a taken label is tried with a number behind it.
+const LABEL_TRIES: u32 = 99;
+
+/// A peer that is not known yet, and what it says.
+#[derive(Clone, Debug)]
+pub(crate) struct Newcomer {
+    peer: PeerId,
+    next: Option<KeyHash>,
+    claimed_name: Option<String>,
+    service: Option<String>,
+    proof: Option<InvitationProof>,
+    address: IpAddr,
+}
+
+impl Newcomer {
+    pub(crate) fn new(
+        chain: &PresentedChain,
+        request: &Request,
+        remote: Option<SocketAddr>,
+    ) -> Self {
+        let mut newcomer = Self {
+            peer: chain.peer_id(),
+            next: chain.next(),
+            claimed_name: chain.leaf().common_name.clone(),
+            service: None,
+            proof: None,
+            // Transports without addresses share one place in the queue's budget.
+            address: remote.map_or(IpAddr::V6(Ipv6Addr::UNSPECIFIED), |r| r.ip()),
+        };
+        if let Request::Comity(hello) = request {
+            newcomer.claimed_name = hello.claimed_name.clone();
+            newcomer.service = hello.service.as_ref().map(ToString::to_string);
+            newcomer.proof = hello.proof.clone();
+        }
+        newcomer
+    }
+}
+
+/// Whether a refusal for `reason` may be overcome by an invitation: only that of a stranger.
+pub(crate) fn may_redeem(reason: Reason) -> bool {
+    matches!(reason, Reason::Unknown | Reason::Pending)
+}
+
+/// Redeems the newcomer's invitation: verifies the proof, binds the invitation to the newcomer's
+/// key, and enters the newcomer as a known peer; each durable before the next. A crash in between
+/// leaves an invitation that the same key may redeem again.
+pub(crate) async fn redeem(
+    matter: &Matter,
+    chain: &Arc<PresentedChain>,
+    newcomer: Newcomer,
+    exporter: [u8; 32],
+) -> Result<Recognition, Reason> {
+    let task = {
+        let matter = matter.clone();
+        move || redeem_blocking(&matter, &newcomer, &exporter)
+    };
+    tokio::task::spawn_blocking(task)
+        .await
+        .unwrap_or(Err(Reason::StoreError))?;
+    match matter.pass(chain).await {
+        Ok(recognition) => Ok(recognition),
+        Err(GateError::Refused(refusal)) => Err(refusal.reason),
+        Err(_) => Err(Reason::StoreError),
+    }
+}
+
+fn redeem_blocking(
+    matter: &Matter,
+    newcomer: &Newcomer,
+    exporter: &[u8; 32],
+) -> Result<(), Reason> {
+    let endpoint = &matter.endpoint;
+    let (Some(proof), PeerId::Node(joiner)) = (&newcomer.proof, newcomer.peer) else {
+        return Err(Reason::InviteInvalid);
+    };
+    let id = InvitationId(proof.id);
+    let found = endpoint.invitations.find(&id).map_err(store_error)?;
+    let invitation = found.ok_or(Reason::InviteInvalid)?;
+    let inviter = endpoint.credentials.node_id();
+    let statement = JoinStatement {
+        exporter: *exporter,
+        joiner,
+        inviter,
+        invitation: invitation::InvitationId(proof.id),
+    };
+    statement
+        .verify(&invitation.key.0, &proof.signature)
+        .map_err(|_| Reason::InviteInvalid)?;
+    let now = endpoint.clock.now();
+    let consumed = endpoint.invitations.consume(&id, &joiner, now);
+    let invitation = match consumed.map_err(store_error)? {
+        Consumed::First(invitation) | Consumed::Retry(invitation) => invitation,
+        Consumed::Refused(cause) => {
+            tracing::info!(peer = %joiner.short(), %cause, "invitation refused");
+            return Err(Reason::InviteInvalid);
+        }
+    };
+    enter(&endpoint.store, newcomer, &joiner, &invitation, now).map_err(store_error)?;
+    // It may have waited for approval before it was invited; failing to tidy up harms nothing.
+    if let Err(error) = endpoint.pending.remove(&newcomer.peer) {
+        tracing::warn!(error = %error, "the queue still lists a peer that joined");
+    }
+    Ok(())
+}
+
+fn enter(
+    store: &PeerStore,
+    newcomer: &Newcomer,
+    joiner: &NodeId,
+    invitation: &Invitation,
+    now: UnixTime,
+) -> Result<(), UpdateError> {
+    let wanted = invitation
+        .label
+        .as_deref()
+        .or(newcomer.claimed_name.as_deref());
+    let admission = Admittance {
+        peer: PeerId::Node(*joiner),
+        wanted_label: wanted,
+        services: &invitation.services,
+        roles: &invitation.roles,
+        networks: &invitation.networks,
+        next: newcomer.next,
+        origin: Origin::Invite,
+        now,
+    };
+    store
+        .decide_and_record(|known| ((), admission.change(known)))
+        .map(drop)
+}
+
+fn store_error(error: impl std::fmt::Display) -> Reason {
+    tracing::error!(%error, "a newcomer could not be entered");
+    Reason::StoreError
+}
+
+/// Puts the newcomer into the queue for approval, if that is the mode, and answers the reason it is
+/// told.
+pub(crate) async fn queue(matter: &Matter, newcomer: Newcomer, reason: Reason) -> Reason {
+    if matter.mode != Mode::Enroll || reason != Reason::Pending {
+        return reason;
+    }
+    let (pending, now) = (
+        Arc::clone(&matter.endpoint.pending),
+        matter.endpoint.clock.now(),
+    );
+    let asked = tokio::task::spawn_blocking(move || {
+        let knock = Knock {
+            peer: newcomer.peer,
+            label: newcomer.claimed_name.as_deref(),
+            address: newcomer.address,
+            service: newcomer.service.as_deref(),
+        };
+        pending.ask(&knock, now)
+    });
+    match asked.await {
+        Ok(Ok(Asked::Queued)) => {
+            tracing::info!("a new peer waits for approval, see `comity trust pending`");
+            Reason::Pending
+        }
+        Ok(Ok(Asked::Waiting)) => Reason::Pending,
+        Ok(Ok(Asked::Denied)) => Reason::Unknown,
+        Ok(Ok(Asked::QueueFull | Asked::PrefixFull)) => Reason::Busy,
+        Ok(Err(error)) => store_error(error),
+        Err(_) => Reason::StoreError,
+    }
+}
+
+/// A peer that is let in, with what it may do.
+#[derive(Clone, Copy, Debug)]
+pub struct Admittance<'a> {
+    /// Its key.
+    pub peer: PeerId,
+    /// What it shall be called, if that is free.
+    pub wanted_label: Option<&'a str>,
+    /// Services granted.
+    pub services: &'a [String],
+    /// Roles granted.
+    pub roles: &'a [String],
+    /// Networks it is counted to.
+    pub networks: &'a [String],
+    /// Its committed next key.
+    pub next: Option<KeyHash>,
+    /// How it came to be known.
+    pub origin: Origin,
+    /// When.
+    pub now: UnixTime,
+}
+
+impl Admittance<'_> {
+    /// The change of `known_peers` that lets the peer in: a new entry, or the grants added to the
+    /// entry that it has. `None` when nothing changes. A label that belongs to another key is
+    /// never taken over; the peer gets the label with a number.
+    pub fn change(&self, known: &KnownPeers) -> Option<Change> {
+        let existing = known
+            .pins_of(self.peer)
+            .find(|(_, entry)| entry.side != Side::Dial);
+        let Some((line, entry)) = existing else {
+            let entry = self.entry(known);
+            return Some(Change {
+                deed: self.deed(&entry),
+                edit: Edit::Add(Box::new(entry)),
+            });
+        };
+        let mut merged = entry.clone();
+        merge(&mut merged.attributes.services, self.services);
+        merge(&mut merged.attributes.roles, self.roles);
+        merge(&mut merged.attributes.networks, self.networks);
+        (merged != *entry).then(|| Change {
+            deed: self.deed(&merged),
+            edit: Edit::Replace {
+                line,
+                entry: Box::new(merged),
+            },
+        })
+    }
+
+    fn deed(&self, entry: &Entry) -> Deed {
+        let name = entry.display_name().map(ToString::to_string);
+        Deed {
+            action: self.origin.token().to_owned(),
+            peer: Some(self.peer),
+            detail: format!(
+                "{} services={} roles={} networks={}",
+                name.unwrap_or_default(),
+                self.services.join(","),
+                self.roles.join(","),
+                self.networks.join(","),
+            ),
+        }
+    }
+
+    fn entry(&self, known: &KnownPeers) -> Entry {
+        let label = self.free_label(known);
+        let mut entry = Entry::new(
+            Side::Both,
+            Names::one(label),
+            What::Pin(Pin::from(self.peer)),
+        );
+        entry.attributes.services = self.services.to_vec();
+        entry.attributes.roles = self.roles.to_vec();
+        entry.attributes.networks = self.networks.to_vec();
+        entry.attributes.next = self.next;
+        entry.attributes.origin = Some(self.origin);
+        entry.attributes.added = Some(self.now);
+        entry
+    }
+
+    fn free_label(&self, known: &KnownPeers) -> Name {
+        let fallback = format!("peer-{}", self.peer.short().to_lowercase());
+        let wanted = self
+            .wanted_label
+            .filter(|label| Name::label(label).is_ok())
+            .unwrap_or(&fallback);
+        let numbered = (2..LABEL_TRIES).map(|n| format!("{wanted}-{n}"));
+        std::iter::once(wanted.to_owned())
+            .chain(numbered)
+            .filter_map(|label| Name::label(&label).ok())
+            .find(|label| !known.has_pin_named(label))
+            .unwrap_or_else(|| {
+                Name::label(&fallback).expect("letters, digits and a dash make a label")
+            })
+    }
+}
+
+fn merge(into: &mut Vec<String>, more: &[String]) {
+    for item in more {
+        if !into.contains(item) {
+            into.push(item.clone());
+        }
+    }
+}

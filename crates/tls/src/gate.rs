@@ -1,0 +1,140 @@
+//! The gate: the decision after the handshake, on live state.
+//!
+//! The handshake has proved that the peer owns the key of the chain it presented. The gate decides
+//! once more, against the store as it is on disk now. When the decision wants something recorded
+//! (a first key, a CA-verified name), it decides a last time under the store's lock and records in
+//! the same step: of two connections that bring different first keys, exactly one wins. A
+//! record that cannot be made durable refuses the peer.
+
+use std::sync::Arc;
+
+use comity_certs::{Form, PresentedChain};
+use comity_identity::UnixTime;
+use comity_store::{Change, Deed, Snapshot, UpdateError};
+use comity_trust::{
+    Direction, Edit, Expectation, Invited, KnownPeers, Mode, Phase, Query, Recognition, Refusal,
+    Verdict, decide,
+};
+use thiserror::Error;
+
+use crate::endpoint::Endpoint;
+use crate::session::Session;
+
+/// What is asked about every chain on one connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Matter {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) direction: Direction,
+    pub(crate) mode: Mode,
+    pub(crate) expectation: Expectation,
+}
+
+/// Why the gate stayed shut.
+#[derive(Debug, Error)]
+pub(crate) enum GateError {
+    #[error("refused: {}", .0.reason)]
+    Refused(Box<Refusal>),
+    #[error(transparent)]
+    Store(#[from] UpdateError),
+    #[error("the decision was interrupted")]
+    Interrupted,
+}
+
+impl Matter {
+    /// Decides in `phase` on what `known` says.
+    pub(crate) fn decide(
+        &self,
+        chain: &PresentedChain,
+        known: &KnownPeers,
+        phase: Phase,
+        now: UnixTime,
+    ) -> Verdict {
+        let own = self.endpoint.credentials.own_keys();
+        // The system's roots say nothing about native chains, and nothing when accepting.
+        // Reading them takes time, so modes without a CA do without.
+        let without_ca = matches!(self.mode, Mode::Pin | Mode::Tofu | Mode::Insecure);
+        let asked =
+            chain.form() == Form::Foreign && self.direction == Direction::Dial && !without_ca;
+        let roots = if asked { self.endpoint.roots() } else { &[] };
+        decide(&Query {
+            direction: self.direction,
+            mode: self.mode,
+            phase,
+            chain,
+            expectation: &self.expectation,
+            known,
+            system_roots: roots,
+            own: &own,
+            invited: Invited::No,
+            now,
+        })
+    }
+
+    /// Decides after the handshake; records what the mode remembers.
+    pub(crate) async fn pass(&self, chain: &Arc<PresentedChain>) -> Result<Recognition, GateError> {
+        let matter = self.clone();
+        let chain = Arc::clone(chain);
+        let decision = tokio::task::spawn_blocking(move || matter.pass_blocking(&chain));
+        decision.await.map_err(|_| GateError::Interrupted)?
+    }
+
+    fn pass_blocking(&self, chain: &PresentedChain) -> Result<Recognition, GateError> {
+        let now = self.endpoint.clock.now();
+        let snapshot = self.endpoint.store.poll_changes();
+        let verdict = self.decide(chain, &snapshot.known, Phase::Gate, now);
+        let recognition = accepted(verdict)?;
+        if recognition.record.is_none() {
+            return Ok(recognition);
+        }
+        let (verdict, _) = self.endpoint.store.decide_and_record(|known| {
+            let verdict = self.decide(chain, known, Phase::Gate, now);
+            let change = verdict.recognition().and_then(recording);
+            (verdict, change)
+        })?;
+        accepted(verdict)
+    }
+
+    /// Enters the connection into the registry, and asks once more in case the store changed
+    /// between the gate and now.
+    pub(crate) fn enter(
+        &self,
+        chain: &Arc<PresentedChain>,
+        recognition: &Recognition,
+    ) -> Arc<Session> {
+        let matter = self.clone();
+        let chain = Arc::clone(chain);
+        let question = move |snapshot: &Snapshot, now: UnixTime| {
+            matter.decide(&chain, &snapshot.known, Phase::Established, now)
+        };
+        let endpoint = &self.endpoint;
+        let session =
+            endpoint
+                .registry
+                .enter(recognition.peer, recognition.ends, Box::new(question));
+        if let Err(reason) = session.ask(&endpoint.store.snapshot(), endpoint.clock.now()) {
+            session.end(reason);
+        }
+        session
+    }
+}
+
+/// What the recognition wants remembered.
+fn recording(recognition: &Recognition) -> Option<Change> {
+    let entry = recognition.record.clone()?;
+    let name = entry.display_name().map(ToString::to_string);
+    Some(Change {
+        deed: Deed {
+            action: recognition.how.token().to_owned(),
+            peer: Some(recognition.peer),
+            detail: name.unwrap_or_default(),
+        },
+        edit: Edit::Add(entry),
+    })
+}
+
+fn accepted(verdict: Verdict) -> Result<Recognition, GateError> {
+    match verdict {
+        Verdict::Accept(recognition) => Ok(recognition),
+        Verdict::Refuse(refusal) => Err(GateError::Refused(Box::new(refusal))),
+    }
+}

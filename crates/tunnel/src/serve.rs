@@ -1,0 +1,267 @@
+//! The serving side: one port in front of several services.
+//!
+//! A peer is authorised for one service per connection. The backend is reached before the peer is
+//! told ACCEPT, so that a backend that is down is a refusal with a reason and not a connection that
+//! opens and dies.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comity_tls::hello::SubProtocol;
+use comity_tls::{AcceptError, Acceptor, Incoming, PeerInfo, Request, ServiceName};
+use comity_trust::{AllowRule, Reason, Recognition, authorise};
+use socket2::{SockRef, TcpKeepalive};
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::pipe::{Copied, pipe};
+use crate::proxy::ProxyHeader;
+use crate::target::{Backend, Target};
+
+/// The name of the service that a TARGET without a name stands for.
+pub const DEFAULT_SERVICE: &str = "default";
+
+/// How long a backend may take to answer a connection. It is on this machine, or near it.
+const BACKEND_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Pause after the system refused a new connection (it is out of descriptors): trying at once
+/// would only turn the core.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A silent connection is probed after this time, so that a peer that lost power does not hold a
+/// backend connection for ever.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How long open connections may go on after a request to stop.
+pub const DRAIN: Duration = Duration::from_secs(3);
+
+/// One service and who may use it.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Its name; [`DEFAULT_SERVICE`] for the one that foreign peers reach.
+    pub name: ServiceName,
+    /// Where its bytes go.
+    pub target: Target,
+    /// Who may use it: whoever one of these rules admits.
+    pub rules: Vec<AllowRule>,
+    /// Whether each connection begins with a PROXY header.
+    pub proxy_header: bool,
+}
+
+/// The services behind one acceptor.
+#[derive(Clone, Debug)]
+pub struct Services(Vec<Service>);
+
+/// A list of services that cannot be served.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ServicesError {
+    /// Nothing to serve.
+    #[error("there is no service to serve")]
+    Empty,
+    /// Two services of one name.
+    #[error("two services are called `{0}`")]
+    Duplicate(ServiceName),
+}
+
+impl Services {
+    /// A list with one service of each name.
+    ///
+    /// # Errors
+    /// When it is empty, or two have one name.
+    pub fn new(services: Vec<Service>) -> Result<Self, ServicesError> {
+        if services.is_empty() {
+            return Err(ServicesError::Empty);
+        }
+        for (index, service) in services.iter().enumerate() {
+            if services[..index].iter().any(|s| s.name == service.name) {
+                return Err(ServicesError::Duplicate(service.name.clone()));
+            }
+        }
+        Ok(Self(services))
+    }
+
+    /// The services.
+    pub fn iter(&self) -> impl Iterator<Item = &Service> {
+        self.0.iter()
+    }
+
+    /// The service a peer asks for. Without a name that is the default one, or the only one.
+    fn find(&self, name: Option<&ServiceName>) -> Option<&Service> {
+        match name {
+            Some(name) => self.0.iter().find(|s| s.name == *name),
+            None if self.0.len() == 1 => self.0.first(),
+            None => self.0.iter().find(|s| s.name.as_str() == DEFAULT_SERVICE),
+        }
+    }
+}
+
+impl Service {
+    fn admits(&self, recognition: &Recognition) -> Result<(), Reason> {
+        let mut refused = Reason::NotAuthorised;
+        for rule in &self.rules {
+            match authorise(self.name.as_str(), rule, recognition) {
+                Ok(()) => return Ok(()),
+                // A rule that nearly fits says more than one that does not.
+                Err(Reason::NotAuthorised) => {}
+                Err(reason) => refused = reason,
+            }
+        }
+        Err(refused)
+    }
+}
+
+/// Serves on one listener until `stop` is cancelled; open connections then have [`DRAIN`] left.
+pub async fn serve(
+    listener: TcpListener,
+    acceptor: Acceptor,
+    services: Arc<Services>,
+    stop: CancellationToken,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((tcp, remote)) => {
+                let (acceptor, services) = (acceptor.clone(), Arc::clone(&services));
+                connections.spawn(async move { one(tcp, remote, &acceptor, &services).await });
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    let drained = async { while connections.join_next().await.is_some() {} };
+    drop(tokio::time::timeout(DRAIN, drained).await);
+}
+
+/// Serves one connection and says in the log what became of it.
+async fn one(tcp: TcpStream, remote: SocketAddr, acceptor: &Acceptor, services: &Services) {
+    prepare(&tcp);
+    let local = tcp.local_addr().ok();
+    let incoming = match acceptor.accept(tcp, Some(remote)).await {
+        Ok(incoming) => incoming,
+        Err(error) => return log_refused(remote, &error),
+    };
+    match answer(incoming, services, local).await {
+        Ok(Some((peer, copied))) => tracing::info!(
+            peer = %peer.display(), sent = copied.sent, received = copied.received, "closed"
+        ),
+        Ok(None) => {}
+        Err(error) => log_refused(remote, &error),
+    }
+}
+
+fn prepare(tcp: &TcpStream) {
+    // Both are about speed and tidiness; a socket that refuses them still works.
+    drop(tcp.set_nodelay(true));
+    let keepalive = TcpKeepalive::new().with_time(KEEPALIVE);
+    drop(SockRef::from(tcp).set_tcp_keepalive(&keepalive));
+}
+
+fn log_refused(remote: SocketAddr, error: &AcceptError) {
+    match error {
+        AcceptError::Refused { peer, reason } => tracing::info!(
+            %remote, peer = %peer, reason = reason.token(), "refused"
+        ),
+        // Strangers cause these at will: not worth waking anybody.
+        other => tracing::debug!(%remote, error = %other, "no connection"),
+    }
+}
+
+async fn answer<IO>(
+    incoming: Incoming<IO>,
+    services: &Services,
+    local: Option<SocketAddr>,
+) -> Result<Option<(PeerInfo, Copied)>, AcceptError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let wanted = match &incoming.request {
+        Request::Comity(hello) => match hello.protocol {
+            SubProtocol::Tunnel => hello.service.clone(),
+            SubProtocol::Join => {
+                let (mut stream, peer) = incoming.accept(|_| Ok(())).await?;
+                tracing::info!(peer = %peer.display(), id = %peer.id, "joined by invitation");
+                stream.shutdown().await.map_err(AcceptError::Io)?;
+                return Ok(None);
+            }
+            SubProtocol::Mesh | SubProtocol::Link | SubProtocol::Verify => {
+                return Err(incoming.refuse(Reason::NoSuchService).await);
+            }
+        },
+        Request::Foreign(_) => None,
+    };
+    let Some(service) = services.find(wanted.as_ref()) else {
+        return Err(incoming.refuse(Reason::NoSuchService).await);
+    };
+    if let Err(reason) = service.admits(incoming.recognition()) {
+        return Err(incoming.refuse(reason).await);
+    }
+    let backend = tokio::time::timeout(BACKEND_TIMEOUT, service.target.connect()).await;
+    let backend = match backend {
+        Ok(Ok(backend)) => backend,
+        failed => {
+            let cause = match failed {
+                Ok(Err(error)) => error.to_string(),
+                _ => "no answer".to_owned(),
+            };
+            tracing::warn!(service = %service.name, target = %service.target, cause, "the backend is not there");
+            return Err(incoming.refuse(Reason::Busy).await);
+        }
+    };
+    tunnel(incoming, service.clone(), backend, local)
+        .await
+        .map(Some)
+}
+
+async fn tunnel<IO>(
+    incoming: Incoming<IO>,
+    service: Service,
+    mut backend: Backend,
+    local: Option<SocketAddr>,
+) -> Result<(PeerInfo, Copied), AcceptError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let (name, proxy_header) = (service.name.clone(), service.proxy_header);
+    let (mut stream, peer) = incoming
+        .accept(move |recognition| service.admits(recognition))
+        .await?;
+    for warning in &peer.warnings {
+        tracing::warn!(peer = %peer.display(), ?warning, "accepted with a warning");
+    }
+    tracing::info!(peer = %peer.display(), id = %peer.id, service = %name, how = peer.how.token(), "accepted");
+    if proxy_header {
+        backend
+            .write_all(&header(&peer, local))
+            .await
+            .map_err(AcceptError::Io)?;
+    }
+    let copied = pipe(&mut stream, &mut backend).await;
+    let copied = copied.map_err(AcceptError::Io)?;
+    Ok((peer, copied))
+}
+
+fn header(peer: &PeerInfo, local: Option<SocketAddr>) -> Vec<u8> {
+    let networks: Vec<String> = peer.attested.networks.iter().cloned().collect();
+    let roles: Vec<String> = peer.attested.roles.iter().cloned().collect();
+    ProxyHeader {
+        source: peer.remote,
+        destination: local,
+        peer: &peer.id.to_string(),
+        label: peer.label.as_deref(),
+        networks: &networks,
+        roles: &roles,
+    }
+    .encode()
+}
