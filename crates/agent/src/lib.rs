@@ -1,1 +1,20 @@
-//! See the crate description; filled in step by step.
+//! From a home and settings to running tasks: what the command and other programs share.
+
+mod identity;
+mod invite;
+mod node;
+mod peers;
+mod place;
+mod settings;
+
+pub use identity::{
+    Identity, IdentityError, Initialised, PublicIdentity, initialise, load as load_identity,
+    public as public_identity,
+};
+pub use invite::{InviteError, Offer, invite, likely_addresses};
+pub use node::{
+    AskPassphrase, Node, NodeError, ReadConfigError, machine_label, read_config, read_named_file,
+};
+pub use peers::{PlanError, Planned, Planning, split_service};
+pub use place::{NoHome, Surroundings};
+pub use settings::{ConfigError, ConfigFile, DEFAULT_LISTEN, Setting, Source};

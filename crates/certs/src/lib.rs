@@ -30,7 +30,7 @@ pub use keys::KeyFault;
 pub use metadata::{Metadata, MetadataError, is_label};
 pub use mint::{LeafRequest, MintError, RootRequest, mint_leaf, mint_root};
 pub use names::{SanName, escape};
-pub use native::{MAX_LEAF_VALIDITY, ProfileFault};
+pub use native::{MAX_LEAF_VALIDITY, ProfileFault, read_root};
 pub use parsed::CertificateFault;
 pub use path::{CaError, CaPath, verify_ca_path};
 pub use renewal::{CLOCK_TOLERANCE, LEAF_LIFETIME, LEAF_RENEW_AT, renewal_time};

@@ -136,6 +136,17 @@ pub(crate) fn recognise(chain: &[Parsed<'_>]) -> Result<Option<NativeFacts>, Cha
 }
 
 /// Checks that one certificate is a native root.
+/// Reads a node's root certificate by itself: the node id and the committed hash of its next key.
+///
+/// # Errors
+/// When it is not a certificate, or not a root of the native profile.
+pub fn read_root(der: &[u8]) -> Result<(NodeId, Option<KeyHash>), ChainError> {
+    let root =
+        Parsed::from_der(der).map_err(|fault| ChainError::Certificate { index: 0, fault })?;
+    let facts = check_root(&root).map_err(|fault| ChainError::NativeProfile { fault })?;
+    Ok((facts.node, facts.next))
+}
+
 pub(crate) fn check_root(root: &Parsed<'_>) -> Result<NativeFacts, ProfileFault> {
     let algorithm = Algorithm::of_spki(root.spki).map_err(|_| ProfileFault::RootKey)?;
     let node = NodeId::of_spki(root.spki);

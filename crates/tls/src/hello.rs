@@ -474,8 +474,11 @@ mod tests {
 
     #[test]
     fn a_refusal_carries_its_wire_token() {
+        let body = encode_refuse(Reason::Busy);
+        assert_eq!(decode_refuse(&body), Ok(Some(Reason::Busy)));
+        // Which services exist is nobody's business.
         let body = encode_refuse(Reason::NoSuchService);
-        assert_eq!(decode_refuse(&body), Ok(Some(Reason::NoSuchService)));
+        assert_eq!(decode_refuse(&body), Ok(Some(Reason::NotAuthorised)));
         let mut map = MapWriter::new();
         map.field(1, |e| e.str("of-a-later-version"));
         assert_eq!(decode_refuse(&map.finish()), Ok(None));
