@@ -17,6 +17,8 @@ use rcgen::{
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyUsagePurpose, NameConstraints, RsaKeySize, SanType,
     SerialNumber,
 };
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use time::OffsetDateTime;
 
 /// 2026-03-01T00:00:00Z, the day on which all tests take place.
@@ -424,6 +426,22 @@ impl Foreign {
 }
 
 impl Credential {
+    /// Certificates and key of a vector in `tests/vectors/certificate`, such as
+    /// `foreign-rsa-1024`: keys that no library of ours would make.
+    pub fn of_vector(name: &str) -> Self {
+        let folder = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../tests/vectors/certificate"
+        );
+        let text = std::fs::read(format!("{folder}/{name}.txt")).expect("a vector of this name");
+        let chain = CertificateDer::pem_slice_iter(&text).map(|c| c.expect("PEM").to_vec());
+        let key = PrivatePkcs8KeyDer::from_pem_slice(&text).expect("a vector with a key");
+        Self {
+            chain: chain.collect(),
+            key: key.secret_pkcs8_der().to_vec(),
+        }
+    }
+
     /// The same with further certificates after those that are there.
     pub fn followed_by(mut self, certificates: &[&[u8]]) -> Self {
         self.chain.extend(certificates.iter().map(|c| c.to_vec()));
@@ -462,7 +480,7 @@ impl ForeignKey {
 /// Through PKCS#8 version 1: OpenSSL 3.0 does not read version 2, which is what rcgen writes.
 fn ed25519() -> Result<rcgen::KeyPair, rcgen::Error> {
     let der = TestKey::generate(Algorithm::Ed25519).pkcs8();
-    let der = rustls_pki_types::PrivatePkcs8KeyDer::from(der);
+    let der = PrivatePkcs8KeyDer::from(der);
     rcgen::KeyPair::from_pkcs8_der_and_sign_algo(&der, &rcgen::PKCS_ED25519)
 }
 

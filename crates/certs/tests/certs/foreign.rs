@@ -8,7 +8,7 @@ use comity_identity::{Algorithm, Fingerprint, KeyHash, PeerId, Signer, UnixTime}
 use rcgen::CustomExtension;
 
 use crate::certificates::{
-    DAY, Foreign, ForeignKey, RawCertificate, TODAY, TestKey, random_serial, tlv,
+    Credential, DAY, Foreign, ForeignKey, RawCertificate, TODAY, TestKey, random_serial, tlv,
 };
 
 #[test]
@@ -64,7 +64,7 @@ fn accepted_keys_are_accepted() {
 
 #[test]
 fn p521_is_not_accepted() {
-    // T23; the other weak keys are in tests/vectors/certificates.
+    // T23; the other weak keys are in tests/vectors/certificate.
     let foreign = Foreign {
         key: ForeignKey::P521,
         ..Foreign::default()
@@ -74,6 +74,23 @@ fn p521_is_not_accepted() {
         fault(&foreign.self_signed().chain),
         CertificateFault::UnsupportedKey(KeyFault::Curve { curve })
     );
+}
+
+#[test]
+fn every_weak_key_that_handshake_tests_use_is_refused() {
+    // T23
+    for name in [
+        "rsa-1024",
+        "rsa-e3",
+        "ed448",
+        "p521",
+        "secp256k1",
+        "sha1",
+        "version-1",
+    ] {
+        let credential = Credential::of_vector(&format!("foreign-{name}"));
+        assert!(PresentedChain::parse(&credential.chain).is_err(), "{name}");
+    }
 }
 
 #[test]
