@@ -88,6 +88,7 @@ type Plan = Box<dyn Fn(usize, Call) -> Fault + Send + Sync>;
 pub struct FaultDisk {
     disk: Arc<dyn Disk>,
     user: u32,
+    ahead: Duration,
     shared: Arc<Shared>,
 }
 
@@ -107,6 +108,7 @@ impl FaultDisk {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         Self {
             user: disk.user(),
+            ahead: Duration::ZERO,
             disk,
             shared: Arc::new(Shared {
                 progress: Mutex::new(Progress {
@@ -123,6 +125,12 @@ impl FaultDisk {
     #[must_use]
     pub fn running_as(self, user: u32) -> Self {
         Self { user, ..self }
+    }
+
+    /// Lets the store's clock run ahead of that of the file system.
+    #[must_use]
+    pub fn running_ahead(self, ahead: Duration) -> Self {
+        Self { ahead, ..self }
     }
 
     /// From now on, follows `plan`, which is given each call and its number. The next call has number 0.
@@ -249,7 +257,7 @@ impl Disk for FaultDisk {
     }
 
     fn now(&self) -> SystemTime {
-        self.disk.now()
+        self.disk.now() + self.ahead
     }
 
     fn pause(&self, duration: Duration) {

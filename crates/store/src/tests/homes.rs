@@ -8,7 +8,7 @@ use std::sync::Arc;
 use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chown, mkfifo};
 
-use super::support::{TestHome, child, child_task, names, os_disk, succeeded};
+use super::support::{TestHome, child, child_task, left_out, names, os_disk, succeeded};
 use crate::error::{Flaw, StoreError};
 use crate::fault::{Fault, FaultDisk};
 use crate::home::{Home, HomeFile};
@@ -220,7 +220,7 @@ fn what_belongs_to_another_user_is_refused() {
 #[test]
 fn what_belongs_to_root_is_relied_upon_by_everybody() {
     if !Uid::effective().is_root() {
-        return require_root("root's files as seen by others");
+        return left_out("only root has files of root");
     }
     let test = TestHome::new();
     put(&test, HomeFile::KnownPeers, 0o644);
@@ -332,14 +332,4 @@ fn flaw(error: &StoreError) -> Flaw {
         StoreError::Insecure { flaw, .. } => *flaw,
         other => panic!("{other}"),
     }
-}
-
-/// Tests that need root say so, and fail where nothing may be left out.
-#[allow(clippy::print_stderr, reason = "a skipped test must be seen")]
-fn require_root(what: &str) {
-    assert!(
-        std::env::var_os("COMITY_REQUIRE").is_none_or(|v| v != "all"),
-        "{what}: needs root"
-    );
-    eprintln!("skipped: {what}: needs root");
 }

@@ -9,7 +9,7 @@ use super::support::{
 use crate::audit::AuditLog;
 use crate::error::StoreError;
 use crate::fault::{Fault, FaultDisk};
-use crate::home::Home;
+use crate::home::{Home, HomeFile};
 use crate::invitations::{
     Consumed, Consumption, Invitation, InvitationId, InvitationKey, Invitations, InviteError,
     InviteRefusal, KEPT_AFTER_EXPIRY, MAX_GRANTS, MAX_INVITATIONS, MAX_NAME,

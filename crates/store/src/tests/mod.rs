@@ -4,6 +4,7 @@ mod audit;
 mod homes;
 mod identity;
 mod invitations;
+mod peers;
 mod pending;
 mod support;
 mod writes;

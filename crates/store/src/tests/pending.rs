@@ -8,9 +8,10 @@ use super::support::{DAY, TestHome, model_home, open_on, peer};
 use crate::audit::AuditLog;
 use crate::error::StoreError;
 use crate::fault::{Call, FaultDisk};
-use crate::home::HomeFile;
+use crate::home::{Home, HomeFile};
 use crate::pending::{
-    Asked, Knock, LIFETIME, MAX_DENIED, MAX_PER_PREFIX, MAX_WAITING, Pending, REPEAT_AFTER,
+    Asked, Knock, LIFETIME, MAX_DENIED, MAX_PER_PREFIX, MAX_WAITING, Pending, PendingRequest,
+    REPEAT_AFTER,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -130,10 +131,9 @@ fn a_full_queue_refuses_the_new_and_keeps_the_old() {
 fn a_refusal_for_lack_of_room_costs_no_lock_and_no_write() {
     let (disk, _) = model_home();
     let counting = FaultDisk::new(Arc::new(disk));
-    let queue = Pending::new(&open_on(counting.clone()), "test");
-    for number in 0..MAX_WAITING {
-        ask_from_own_prefix(&queue, number);
-    }
+    let home = open_on(counting.clone());
+    fill(&home, MAX_WAITING, false);
+    let queue = Pending::new(&home, "test");
     counting.heal();
     assert_eq!(ask_from_own_prefix(&queue, MAX_WAITING), Asked::QueueFull);
     assert!(
@@ -218,12 +218,12 @@ fn whoever_was_denied_leaves_the_list_and_does_not_come_back() {
 #[test]
 fn refusals_take_no_place_in_the_queue_and_are_bounded() {
     let (_, home) = model_home();
+    fill(&home, MAX_DENIED, true);
     let queue = Pending::new(&home, "test");
-    for number in 0..=MAX_DENIED {
-        assert_eq!(ask_from_own_prefix(&queue, number), Asked::Queued);
-        let id = peer(u32::try_from(number).expect("small"));
-        queue.deny(&id, DAY).expect("denied").expect("it was there");
-    }
+    assert_eq!(ask_from_own_prefix(&queue, 0), Asked::Denied);
+    assert_eq!(ask_from_own_prefix(&queue, MAX_DENIED), Asked::Queued);
+    let id = peer(u32::try_from(MAX_DENIED).expect("small"));
+    queue.deny(&id, DAY).expect("denied").expect("it was there");
     assert_eq!(ask_from_own_prefix(&queue, MAX_DENIED), Asked::Denied);
     assert_eq!(ask_from_own_prefix(&queue, 1), Asked::Denied);
     assert_eq!(
@@ -256,27 +256,36 @@ fn the_largest_queue_can_be_read_back() {
     let test = TestHome::new();
     let queue = Pending::new(&test.home, "test");
     let worst = "\u{10ffff}".repeat(1000);
-    for number in 0..MAX_WAITING {
-        let small = u32::try_from(number).expect("small");
-        let knock = Knock {
-            label: Some(&worst),
-            service: Some(&worst),
-            ..knock(
-                small,
-                &format!("2001:db8:{number:x}:ffff:ffff:ffff:ffff:ffff"),
-            )
-        };
-        assert_eq!(queue.ask(&knock, DAY).expect("asked"), Asked::Queued);
-    }
-    let size = std::fs::metadata(test.home.path(HomeFile::Pending))
-        .expect("a file")
-        .len();
-    assert!(
-        size * 2 < HomeFile::Pending.limit() + (200 << 10),
-        "{size} with as many refusals"
-    );
-    let again = Pending::new(&test.home, "test");
-    assert_eq!(again.list(DAY).expect("the queue").len(), MAX_WAITING);
+    let knock = Knock {
+        label: Some(&worst),
+        service: Some(&worst),
+        ..knock(1, "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff")
+    };
+    assert_eq!(queue.ask(&knock, DAY).expect("asked"), Asked::Queued);
+    let path = test.home.path(HomeFile::Pending);
+    let size = std::fs::metadata(path).expect("a file").len();
+    let largest = size * (MAX_WAITING + MAX_DENIED) as u64;
+    assert!(largest < HomeFile::Pending.limit(), "{size} bytes each");
+}
+
+/// Puts requests from as many prefixes into the queue at once.
+fn fill(home: &Home, count: usize, denied: bool) {
+    let entries: Vec<_> = (0..count)
+        .map(|number| PendingRequest {
+            peer: peer(u32::try_from(number).expect("small")),
+            claimed_label: None,
+            service: None,
+            address: address(&own_prefix(number)),
+            first_seen: DAY,
+            last_seen: DAY,
+            count: 1,
+            denied,
+        })
+        .collect();
+    let text = serde_json::json!({ "version": 1, "entries": entries }).to_string();
+    let lock = home.lock().expect("the lock");
+    home.replace(&lock, HomeFile::Pending, text.as_bytes())
+        .expect("written");
 }
 
 fn knock(number: u32, from: &str) -> Knock<'static> {
@@ -289,9 +298,13 @@ fn knock(number: u32, from: &str) -> Knock<'static> {
 }
 
 fn ask_from_own_prefix(queue: &Pending, number: usize) -> Asked {
-    let from = format!("10.{}.{}.1", number / 256, number % 256);
+    let from = own_prefix(number);
     let number = u32::try_from(number).expect("small");
     queue.ask(&knock(number, &from), DAY).expect("asked")
+}
+
+fn own_prefix(number: usize) -> String {
+    format!("10.{}.{}.1", number / 256, number % 256)
 }
 
 fn address(text: &str) -> IpAddr {

@@ -85,14 +85,20 @@ const CHILD_NUMBER: &str = "COMITY_STORE_TEST_NUMBER";
 
 /// Runs the test `name` of this binary as another process, in `home`.
 pub(super) fn child(name: &str, home: &Path, number: usize) -> Child {
-    Command::new(std::env::current_exe().expect("this binary"))
+    command(name, home, number)
+        .spawn()
+        .expect("a child process")
+}
+
+pub(super) fn command(name: &str, home: &Path, number: usize) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("this binary"));
+    command
         .args(["--exact", name, "--ignored", "--test-threads=1"])
         .env(CHILD_HOME, home)
         .env(CHILD_NUMBER, number.to_string())
         .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("a child process")
+        .stderr(Stdio::piped());
+    command
 }
 
 /// In a child process, its home and number.
@@ -111,4 +117,12 @@ pub(super) fn succeeded(child: Child) {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// Says that something was not tried; fails where nothing may be left out.
+#[allow(clippy::print_stderr, reason = "a test that was left out must be seen")]
+pub(super) fn left_out(why: &str) {
+    let required = std::env::var_os("COMITY_REQUIRE").is_some_and(|v| v == "all");
+    assert!(!required, "left out: {why}");
+    eprintln!("left out: {why}");
 }
