@@ -135,7 +135,8 @@ pub(crate) fn sync_directory(disk: &dyn Disk, path: &Path) -> Result<(), StoreEr
         .map_err(StoreError::io("synchronise", path))
 }
 
-/// Removes what dead writers left in the home. Failing is harmless: the names are never read.
+/// Removes what dead writers left in a directory of ours. Failing is harmless: the names are never
+/// read.
 pub(crate) fn remove_leftovers(disk: &dyn Disk, directory: &Path) {
     let Ok(names) = disk.list(directory) else {
         return;

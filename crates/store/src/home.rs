@@ -221,7 +221,8 @@ impl Home {
     }
 
     /// Replaces a file: afterwards, and after a crash at any moment, it has its old content or the
-    /// new one, complete. When this returns, the new content is durable.
+    /// new one, complete. When this returns, the new content is durable. `known_peers` is changed by
+    /// [`crate::PeerStore`], which keeps what others wrote.
     ///
     /// # Errors
     /// The system's error. The file then has either content.

@@ -6,6 +6,8 @@
 //! nothing that anybody reads, and the next attempt starts over with fresh keys; a crash after it
 //! leaves everything.
 
+use std::path::{Path, PathBuf};
+
 use zeroize::Zeroizing;
 
 use crate::atomic;
@@ -42,7 +44,7 @@ impl Home {
     /// When a file of it cannot be relied upon (see [`Home::read`]) or half of it is missing, which
     /// no crash of ours can cause.
     pub fn identity(&self) -> Result<Option<IdentityFiles>, StoreError> {
-        let directory = self.root().join(DIRECTORY);
+        let directory = self.identity_directory();
         match self.disk().lstat(&directory) {
             Ok(stat) => check::directory(&directory, &stat, self.disk().user())?,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -90,13 +92,18 @@ impl Home {
         })
     }
 
+    pub(crate) fn identity_directory(&self) -> PathBuf {
+        // Part of `HomeFile::name`.
+        self.root().join("identity")
+    }
+
     fn install_identity(&self, _proof: &HomeLock, files: &IdentityFiles) -> Result<(), StoreError> {
         let disk = self.disk();
         let temporary = atomic::temporary_name(self.root())?;
         disk.make_dir(&temporary)
             .map_err(StoreError::io("make", &temporary))?;
         let installed = self.fill(&temporary, files).and_then(|()| {
-            let directory = self.root().join(DIRECTORY);
+            let directory = self.identity_directory();
             disk.rename(&temporary, &directory)
                 .map_err(StoreError::io("install", &directory))
         });
@@ -107,7 +114,7 @@ impl Home {
         atomic::sync_directory(disk, self.root())
     }
 
-    fn fill(&self, temporary: &std::path::Path, files: &IdentityFiles) -> Result<(), StoreError> {
+    fn fill(&self, temporary: &Path, files: &IdentityFiles) -> Result<(), StoreError> {
         let disk = self.disk();
         let handle: Box<dyn DiskFile> = disk
             .open(temporary, Access::Directory)
@@ -142,6 +149,3 @@ impl Home {
         }
     }
 }
-
-/// Where the files are; part of [`HomeFile::name`].
-const DIRECTORY: &str = "identity";

@@ -1,8 +1,49 @@
 //! Everything Comity keeps on disk. This is the only crate that writes files.
-#![cfg_attr(
-    test,
-    allow(clippy::unwrap_used, reason = "a test that cannot go on fails")
-)]
+//!
+//! A [`Home`] is a directory that was checked: nobody but its owner (and root) can change what is in
+//! it. In it live the identity ([`Home::establish_identity`]), the peers we know ([`PeerStore`]), those
+//! who ask to be known ([`Pending`]), what we gave out for joining ([`Invitations`]), and the log of
+//! every change of trust ([`AuditLog`]).
+//!
+//! What holds for all of them:
+//!
+//! - A file has its old content or the new one, whatever happens to the process or the power, and
+//!   whatever returned `Ok` is durable.
+//! - Several processes may use one home: every change is made under its lock, starting from
+//!   what the file says then.
+//! - A file that others could have changed, or that is not understood, is refused, with its path and,
+//!   where there is one, a command that puts it right ([`StoreError::remedy`]).
+//! - Whatever a stranger can make grow is bounded, and text of theirs is escaped.
+//!
+//! All of it blocks, except [`PeerStore::snapshot`] and [`PeerStore::watch`]: from asynchronous code,
+//! use `spawn_blocking`.
+//!
+//! ```
+//! use comity_identity::{NodeId, PeerId};
+//! use comity_store::{Change, Deed, Home, PeerStore, UpdateError};
+//! use comity_trust::{Edit, Entry, Name, Names, Pin, Side, What};
+//!
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("home");
+//! let home = Home::create(&path)?;
+//! let store = PeerStore::open(&home, "example")?;
+//! let id = NodeId::of_spki(b"the key of ops-db");
+//! let snapshot = store.update(|known| {
+//!     // What follows is decided on what the file says now.
+//!     let name = Name::label("ops-db").expect("a label");
+//!     let entry = Entry::new(Side::Dial, Names::one(name), What::Pin(Pin::Node(id)));
+//!     Ok::<_, UpdateError>(Change {
+//!         edit: Edit::Add(Box::new(entry)),
+//!         deed: Deed {
+//!             action: "add".into(),
+//!             peer: Some(PeerId::Node(id)),
+//!             detail: "ops-db".into(),
+//!         },
+//!     })
+//! })?;
+//! assert_eq!(snapshot.known.entries().count(), 1);
+//! # Ok::<_, Box<dyn std::error::Error>>(())
+//! ```
 
 mod as_text;
 mod atomic;

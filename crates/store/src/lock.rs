@@ -43,6 +43,7 @@ impl HomeLock {
                 && still_there(home.disk(), &path, &*handle)?
             {
                 atomic::remove_leftovers(home.disk(), home.root());
+                atomic::remove_leftovers(home.disk(), &home.identity_directory());
                 return Ok(Self { _handle: handle });
             }
             if waited >= LOCK_WAIT {
