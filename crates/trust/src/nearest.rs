@@ -15,19 +15,23 @@ pub(crate) fn nearest<'a>(text: &str, candidates: &[&'a str]) -> Option<&'a str>
         .map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance over bytes.
+/// Insertions, deletions, substitutions and swaps of neighbours, over bytes.
 fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let substituted = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut before_last = vec![0; b.len() + 1];
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i; b.len() + 1];
+        for j in 1..=b.len() {
+            let substituted = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            row[j] = substituted.min(row[j - 1] + 1).min(last[j] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                row[j] = row[j].min(before_last[j - 2] + 1);
+            }
         }
+        before_last = std::mem::replace(&mut last, row);
     }
-    row[b.len()]
+    last[b.len()]
 }
 
 #[cfg(test)]
@@ -39,7 +43,9 @@ mod tests {
         let words = ["roles", "networks", "for"];
         assert_eq!(nearest("role", &words), Some("roles"));
         assert_eq!(nearest("netwroks", &words), Some("networks"));
-        assert_eq!(nearest("fro", &words), None);
+        assert_eq!(nearest("fro", &words), Some("for"));
+        assert_eq!(nearest("fr", &words), Some("for"));
+        assert_eq!(nearest("xyr", &words), None);
         assert_eq!(nearest("colour", &words), None);
         assert_eq!(nearest(&"r".repeat(33), &words), None);
     }

@@ -1,0 +1,652 @@
+//! The file as a document: what is refused and where, what is kept, and what an edit changes.
+
+use comity_identity::{NodeId, UnixTime};
+use comity_trust::{
+    Attributes, Cause, Confirmed, Edit, EditError, Entry, KnownPeers, MAX_ATTRIBUTES,
+    MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NAMES, MAX_VALUE_BYTES, MAX_VALUES, Name, NameError,
+    NameItem, Names, NamesError, Origin, ParseError, Pin, Side, What,
+};
+
+use crate::world::{Ca, name};
+
+fn id(number: u8) -> NodeId {
+    NodeId::from_bytes([number; 32])
+}
+
+fn parse(lines: &str) -> Result<KnownPeers, ParseError> {
+    KnownPeers::parse(&format!("comity-known-peers v1\n{lines}"))
+}
+
+fn refused(line: &str) -> ParseError {
+    match parse(line) {
+        Ok(_) => panic!("accepted: {line}"),
+        Err(error) => error,
+    }
+}
+
+fn pin_entry(names: &str, number: u8) -> Entry {
+    Entry::new(
+        Side::Dial,
+        Names::one(name(names)),
+        What::Pin(Pin::Node(id(number))),
+    )
+}
+
+fn full_entry() -> Entry {
+    let items = ["ops-db", "db1.example:5432", "büro"].map(|n| NameItem::Exact(name(n)));
+    Entry {
+        side: Side::Both,
+        names: Names::new(items.into()).expect("names"),
+        what: What::Pin(Pin::Node(id(1))),
+        attributes: Attributes {
+            addr: vec![name("192.0.2.1:7117"), name("[2001:db8::1]:7117")],
+            services: vec!["pg".into(), "a,b c%".into()],
+            roles: vec!["reader".into()],
+            networks: vec!["corp".into()],
+            next: Some(id(9).key_hash()),
+            seq: Some(7),
+            origin: Some(Origin::Invite),
+            added: Some(UnixTime::from_secs(1_772_442_847)),
+            confirmed: Some(Confirmed {
+                at: UnixTime::from_secs(1_772_442_848),
+                how: "words".into(),
+            }),
+            not_after: Some(UnixTime::from_secs(1_800_000_000)),
+            extra: vec![("x-note".into(), "Ärger & co = #1 @home".into())],
+        },
+    }
+}
+
+#[test]
+fn every_attribute_reads_back() {
+    let known = KnownPeers::empty()
+        .with(Edit::Add(Box::new(full_entry())))
+        .expect("added");
+    let again = KnownPeers::parse(&known.to_text()).expect("parsed");
+    assert_eq!(again.entry(2), Some(&full_entry()));
+    let grouped = id(1).to_string();
+    assert!(known.to_text().contains(&format!(" node {grouped} ")));
+    assert!(known.to_text().is_ascii());
+}
+
+#[test]
+fn hexadecimal_is_read_and_groups_are_written() {
+    let known = parse(&format!("dial a node {}\n", id(1).to_hex())).expect("parsed");
+    assert_eq!(known.entry(2).and_then(Entry::pin), Some(&Pin::Node(id(1))));
+    let confirmed = Confirmed {
+        at: UnixTime::from_secs(0),
+        how: String::new(),
+    };
+    let edited = known
+        .with(Edit::Confirm { line: 2, confirmed })
+        .expect("edited");
+    assert_eq!(
+        edited.to_text(),
+        format!(
+            "comity-known-peers v1\ndial a node {} confirmed=1970-01-01T00:00:00Z\n",
+            id(1)
+        )
+    );
+}
+
+#[test]
+fn comments_blank_lines_and_line_ends_are_kept() {
+    for text in [
+        format!(
+            "comity-known-peers v1\n# für dich ☃\n\n \t\ndial a node {}\n  # end",
+            id(1)
+        ),
+        format!(
+            "comity-known-peers v1\r\n# c\r\n\r\ndial a node {}\r\n",
+            id(1)
+        ),
+        format!("comity-known-peers v1 \n\tdial\ta  node\t{} \t", id(1)),
+        "comity-known-peers v1".to_owned(),
+    ] {
+        assert_eq!(KnownPeers::parse(&text).expect("parsed").to_text(), text);
+    }
+}
+
+#[test]
+fn a_file_begins_with_its_header() {
+    for (text, hint) in [
+        ("", None),
+        ("\n", None),
+        ("# comity-known-peers v1\n", None),
+        (
+            "comity-known-peers v2\n",
+            Some("the file was written by another version of comity"),
+        ),
+        (
+            "\u{feff}comity-known-peers v1\n",
+            Some("remove the byte order mark"),
+        ),
+    ] {
+        let error = KnownPeers::parse(text).expect_err("no header");
+        assert_eq!(error.cause, Cause::Header);
+        assert_eq!(error.hint.as_deref(), hint);
+    }
+}
+
+#[test]
+fn refusals_name_line_column_cause_and_the_nearest_spelling() {
+    let id = id(1);
+    for (line, column, message, hint) in [
+        (
+            format!("dail a node {id}"),
+            1,
+            "expected dial, accept or both, found \"dail\"",
+            Some("dial"),
+        ),
+        (
+            format!("@revoke both a node {id}"),
+            1,
+            "unknown marker \"@revoke\"",
+            Some("@revoked"),
+        ),
+        (
+            format!("dial a nod {id}"),
+            8,
+            "expected node, key or cert, found \"nod\"",
+            Some("node"),
+        ),
+        ("dial".to_owned(), 5, "the line ends before its names", None),
+        (
+            "dial a".to_owned(),
+            7,
+            "the line ends before its kind",
+            None,
+        ),
+        (
+            "dial a node".to_owned(),
+            12,
+            "the line ends before its value",
+            None,
+        ),
+        (
+            format!("dial a node {id} role=x"),
+            77,
+            "unknown attribute \"role\"",
+            Some("roles"),
+        ),
+        (
+            format!("dial a node {id} X-a=x"),
+            77,
+            "unknown attribute \"X-a\"",
+            None,
+        ),
+        (
+            format!("dial a node {id} x-=x"),
+            77,
+            "unknown attribute \"x-\"",
+            None,
+        ),
+        (
+            format!("dial a node {id} reader"),
+            77,
+            "expected attribute=value, found \"reader\"",
+            None,
+        ),
+        (
+            format!("dial a node {id} seq=1 seq=1"),
+            83,
+            "the attribute \"seq\" is there twice",
+            None,
+        ),
+        (
+            format!("dial a node {id} x-a=1 x-a=2"),
+            83,
+            "the attribute \"x-a\" is there twice",
+            None,
+        ),
+        (
+            format!("dial a node {id} seq=01"),
+            81,
+            "the value of seq is not a number",
+            None,
+        ),
+        (
+            format!("dial a node {id} seq=18446744073709551616"),
+            81,
+            "the value of seq is not a number",
+            None,
+        ),
+        (
+            format!("dial a node {id} for="),
+            81,
+            "the value of for is empty",
+            None,
+        ),
+        (
+            format!("dial a node {id} for=a,,b"),
+            83,
+            "the value of for is empty",
+            None,
+        ),
+        (
+            format!("dial a node {id} for=a%0Ab"),
+            82,
+            "a percent sign that escapes nothing allowed",
+            None,
+        ),
+        (
+            format!("dial a node {id} origin=hnd"),
+            84,
+            "the value of origin is no origin we know",
+            Some("hand"),
+        ),
+        (
+            format!("dial a node {id} addr=label"),
+            82,
+            "the value of addr is not a list of host:port",
+            None,
+        ),
+        (
+            format!("dial a,b.example node {id}"),
+            8,
+            "b.example has no port, write b.example:7117",
+            None,
+        ),
+        (
+            format!("dial a,!b,%zz node {id}"),
+            11,
+            "a percent sign that escapes nothing allowed",
+            None,
+        ),
+        (
+            format!("dial büro node {id}"),
+            7,
+            "unexpected character 'ü'",
+            None,
+        ),
+        (
+            format!("dial a\u{7f} node {id}"),
+            7,
+            "unexpected character '\\u{7f}'",
+            None,
+        ),
+        (
+            format!("dial a ca {id}"),
+            8,
+            "a line marked @ca has the kind ca, and no other line has it",
+            None,
+        ),
+        (
+            format!("@ca dial a node {id}"),
+            12,
+            "a line marked @ca has the kind ca, and no other line has it",
+            None,
+        ),
+        (
+            "@ca dial * ca AAA=".to_owned(),
+            15,
+            "not a certificate of an authority",
+            None,
+        ),
+        (
+            "@ca dial * ca ***".to_owned(),
+            15,
+            "the certificate is not base64 of DER",
+            None,
+        ),
+        (
+            "@ca-verified accept a.example:1".to_owned(),
+            14,
+            "@ca-verified is for the side dial and exact names",
+            None,
+        ),
+        (
+            "@ca-verified dial *.example:1".to_owned(),
+            14,
+            "@ca-verified is for the side dial and exact names",
+            None,
+        ),
+    ] {
+        let error = refused(&format!("# first\n{line}\n"));
+        assert_eq!((error.line, error.column), (3, column), "{line}");
+        assert!(
+            error.cause.to_string().starts_with(message),
+            "{line}: {error}"
+        );
+        if let Some(word) = hint {
+            assert_eq!(
+                error.hint,
+                Some(format!("did you mean {word:?}?")),
+                "{line}"
+            );
+        }
+    }
+    assert_eq!(
+        refused("dial ü node x").hint.as_deref(),
+        Some("write it as %C3%BC")
+    );
+}
+
+#[test]
+fn a_mistyped_id_refuses_the_line() {
+    let mut text = id(1).to_string();
+    let wrong = if text.starts_with('A') { "B" } else { "A" };
+    text.replace_range(0..1, wrong);
+    let error = refused(&format!("dial a node {text}"));
+    assert!(matches!(error.cause, Cause::Hash(_)));
+    assert_eq!(error.column, 13);
+}
+
+#[test]
+fn limits_hold_at_the_limit_and_not_one_past_it() {
+    let id = id(1);
+    let line = |length: usize| {
+        let start = format!("dial a node {id} x-a=");
+        format!("{start}{}", "y".repeat(length - start.len()))
+    };
+    assert!(parse(&line(MAX_LINE_BYTES)).is_ok());
+    assert_eq!(
+        refused(&line(MAX_LINE_BYTES + 1)).cause,
+        Cause::LineTooLong {
+            found: MAX_LINE_BYTES + 1
+        }
+    );
+    let names = |count: usize| {
+        let names: Vec<String> = (0..count).map(|n| format!("n{n}")).collect();
+        format!("dial {} node {id}", names.join(","))
+    };
+    assert!(parse(&names(MAX_NAMES)).is_ok());
+    assert_eq!(
+        refused(&names(MAX_NAMES + 1)).cause,
+        Cause::Names(NamesError::TooMany {
+            found: MAX_NAMES + 1
+        })
+    );
+    let attributes = |count: usize| {
+        let attributes: String = (0..count).map(|n| format!(" x-{n}=1")).collect();
+        format!("dial a node {id}{attributes}")
+    };
+    assert!(parse(&attributes(MAX_ATTRIBUTES)).is_ok());
+    assert_eq!(
+        refused(&attributes(MAX_ATTRIBUTES + 1)).cause,
+        Cause::TooManyAttributes
+    );
+    let values = |count: usize| format!("dial a node {id} for={}", vec!["s"; count].join(","));
+    assert!(parse(&values(MAX_VALUES)).is_ok());
+    assert!(parse(&values(MAX_VALUES + 1)).is_err());
+    let value = |length: usize| format!("dial a node {id} for={}", "s".repeat(length));
+    assert!(parse(&value(MAX_VALUE_BYTES)).is_ok());
+    assert!(parse(&value(MAX_VALUE_BYTES + 1)).is_err());
+}
+
+#[test]
+fn larger_files_than_64_mib_are_refused_before_they_are_read() {
+    // One long comment per line: cheap to read, so that the size alone decides.
+    let header = "comity-known-peers v1\n";
+    let line = format!("#{}\n", "c".repeat(64 * 1024 - 3));
+    let mut text = String::with_capacity(MAX_FILE_BYTES + 1);
+    text.push_str(header);
+    while text.len() + line.len() <= MAX_FILE_BYTES {
+        text.push_str(&line);
+    }
+    text.extend(std::iter::repeat_n('\n', MAX_FILE_BYTES - text.len()));
+    let known = KnownPeers::parse(&text).expect("at the limit");
+    assert_eq!(
+        known.with(Edit::Add(Box::new(pin_entry("a", 1)))),
+        Err(EditError::FileTooLarge)
+    );
+    text.push('\n');
+    let error = KnownPeers::parse(&text).expect_err("one past it");
+    assert_eq!(
+        error.cause,
+        Cause::FileTooLarge {
+            found: MAX_FILE_BYTES + 1
+        }
+    );
+}
+
+#[test]
+fn an_authority_stands_on_its_line_and_reads_back() {
+    let ca = Ca::new("corp");
+    let line = ca.line(
+        "both",
+        "*.corp.example,db.example,!x.example",
+        "networks=corp",
+    );
+    let known = parse(&format!("{line}\n")).expect("parsed");
+    let entry = known.entry(2).expect("entry").clone();
+    assert_eq!(entry.anchor().expect("anchor").der(), ca.anchor.der());
+    let copy = KnownPeers::empty()
+        .with(Edit::Add(Box::new(entry)))
+        .expect("added");
+    assert_eq!(copy.to_text(), format!("comity-known-peers v1\n{line}\n"));
+}
+
+#[test]
+fn an_authority_line_can_be_revoked_by_its_marker() {
+    let ca = Ca::new("corp");
+    let line = ca
+        .line("dial", "*", "networks=corp")
+        .replace("@ca", "@revoked");
+    let known = parse(&line).expect("parsed");
+    assert_eq!(known.revocation_of_key(&ca.anchor.key()), Some(2));
+}
+
+#[test]
+fn edits_leave_other_lines_byte_identical() {
+    let (a, b, c) = (id(1), id(2), id(3));
+    let text = format!(
+        "comity-known-peers v1\r\n# one\r\ndial  a  node {a}\r\n\r\ndial b node {}\r\n# two\r\n",
+        b.to_hex()
+    );
+    let known = KnownPeers::parse(&text).expect("parsed");
+    let added = known
+        .with(Edit::Add(Box::new(pin_entry("c", 3))))
+        .expect("added");
+    assert_eq!(added.to_text(), format!("{text}dial c node {c}\r\n"));
+    let removed = added
+        .with(Edit::Remove { lines: vec![3] })
+        .expect("removed");
+    assert_eq!(
+        removed.to_text(),
+        text.replace(&format!("dial  a  node {a}\r\n"), "") + &format!("dial c node {c}\r\n")
+    );
+    assert!(!removed.has_pin_named(&name("a")));
+    let entry = Box::new(pin_entry("d", 4));
+    let replaced = known
+        .with(Edit::Replace { line: 3, entry })
+        .expect("replaced");
+    assert_eq!(
+        replaced.to_text(),
+        text.replace(
+            &format!("dial  a  node {a}"),
+            &format!("dial d node {}", id(4))
+        )
+    );
+}
+
+#[test]
+fn a_last_line_without_an_end_gains_one_when_something_follows() {
+    let text = format!("comity-known-peers v1\ndial a node {}", id(1));
+    let known = KnownPeers::parse(&text).expect("parsed");
+    let added = known
+        .with(Edit::Add(Box::new(pin_entry("b", 2))))
+        .expect("added");
+    assert_eq!(added.to_text(), format!("{text}\ndial b node {}\n", id(2)));
+    assert_eq!(added.entries().count(), 2);
+    let entry = Box::new(pin_entry("c", 3));
+    let replaced = known
+        .with(Edit::Replace { line: 2, entry })
+        .expect("replaced");
+    assert!(!replaced.to_text().ends_with('\n'));
+}
+
+#[test]
+fn edits_of_lines_that_are_no_entries_are_refused() {
+    let known = parse(&format!("# comment\ndial a node {}\n", id(1))).expect("parsed");
+    for line in [0, 1, 2, 4, usize::MAX] {
+        let refused = Err(EditError::NoEntry { line });
+        let entry = Box::new(pin_entry("b", 2));
+        assert_eq!(
+            known.with(Edit::Remove {
+                lines: vec![3, line]
+            }),
+            refused
+        );
+        assert_eq!(known.with(Edit::Replace { line, entry }), refused);
+    }
+}
+
+#[test]
+fn a_name_never_takes_away_somebody_elses_entry() {
+    let known = parse(&format!(
+        "dial ops,db.example:1 node {}\naccept laptop node {}\n",
+        id(1),
+        id(2)
+    ))
+    .expect("parsed");
+    let taken = |text: &str, line| {
+        let name = name(text);
+        Err(EditError::NameTaken { name, line })
+    };
+    let add = |names: &str| known.with(Edit::Add(Box::new(pin_entry(names, 9))));
+    assert_eq!(add("ops"), taken("ops", 2));
+    assert_eq!(add("db.example:1"), taken("db.example:1", 2));
+    // A label is one peer in both directions; a host:port is not.
+    assert_eq!(add("laptop"), taken("laptop", 3));
+    let accepting = Entry {
+        side: Side::Accept,
+        ..pin_entry("db.example:1", 9)
+    };
+    assert!(known.with(Edit::Add(Box::new(accepting))).is_ok());
+    let entry = Box::new(pin_entry("laptop", 1));
+    assert_eq!(
+        known.with(Edit::Replace { line: 2, entry }),
+        taken("laptop", 3)
+    );
+    // Replacing the key of a name is what Replace is for, and AddKey says so outright.
+    let entry = Box::new(pin_entry("ops", 9));
+    assert!(
+        known
+            .with(Edit::Replace {
+                line: 2,
+                entry: entry.clone()
+            })
+            .is_ok()
+    );
+    let both = known.with(Edit::AddKey(entry)).expect("added");
+    assert_eq!(both.pins_named(&name("ops"), None).len(), 2);
+}
+
+#[test]
+fn adding_the_same_again_is_refused() {
+    let known = KnownPeers::empty()
+        .with(Edit::Add(Box::new(pin_entry("a", 1))))
+        .expect("added");
+    for edit in [
+        Edit::Add(Box::new(pin_entry("a", 1))),
+        Edit::AddKey(Box::new(pin_entry("a", 1))),
+    ] {
+        assert_eq!(known.with(edit), Err(EditError::AlreadyThere { line: 2 }));
+    }
+    let memory = Entry::new(
+        Side::Dial,
+        Names::one(name("a.example:1")),
+        What::CaVerified,
+    );
+    let known = known
+        .with(Edit::Add(Box::new(memory.clone())))
+        .expect("added");
+    let again = known.with(Edit::Add(Box::new(memory)));
+    assert_eq!(again, Err(EditError::AlreadyThere { line: 3 }));
+}
+
+#[test]
+fn what_would_be_read_back_as_something_else_is_not_written() {
+    let attributes = |change: &dyn Fn(&mut Attributes)| {
+        let mut entry = pin_entry("a", 1);
+        change(&mut entry.attributes);
+        KnownPeers::empty().with(Edit::Add(Box::new(entry)))
+    };
+    let confirmed = |how: &str| Confirmed {
+        at: UnixTime::from_secs(0),
+        how: how.into(),
+    };
+    for result in [
+        attributes(&|a| a.services = vec!["a\nb".into()]),
+        attributes(&|a| a.services = vec![String::new()]),
+        attributes(&|a| a.roles = vec!["r".repeat(MAX_VALUE_BYTES + 1)]),
+        attributes(&|a| a.networks = vec!["n".into(); MAX_VALUES + 1]),
+        attributes(&|a| a.extra = vec![("note".into(), "x".into())]),
+        attributes(&|a| a.extra = vec![("x-a b".into(), "x".into())]),
+        attributes(&|a| a.extra = vec![("x-a".into(), "\u{85}".into())]),
+        attributes(&|a| a.extra = vec![("x-a".into(), "y".repeat(MAX_LINE_BYTES))]),
+        attributes(&|a| a.addr = vec![name("label")]),
+        attributes(&|a| a.confirmed = Some(confirmed("two words"))),
+        attributes(&|a| a.confirmed = Some(confirmed("UPPER"))),
+    ] {
+        assert!(
+            matches!(result, Err(EditError::Unrepresentable { .. })),
+            "{result:?}"
+        );
+    }
+}
+
+#[test]
+fn hostile_names_never_make_a_second_line_or_another_entry() {
+    // T24. The names that Tuweni wrote unescaped into its line file.
+    let long = "x".repeat(64 * 1024);
+    let forged = format!("a\n@revoked both a node {}", id(1));
+    for text in [
+        "a b",
+        "a\nb",
+        "a\r\nb",
+        "a#b",
+        "#a",
+        "@ca",
+        "@revoked",
+        "a\0b",
+        "a\u{202e}b",
+        "😀",
+        "a,b",
+        "a=b",
+        "a%0Ab",
+        "%61",
+        "*",
+        "!a",
+        "a\tb",
+        "a\u{2028}b",
+        "a\u{85}b",
+        &forged,
+        &long,
+    ] {
+        assert!(Name::parse(text).is_err(), "{text:?}");
+    }
+    for text in ["أهلا", "büro", "名前", "a-b_c9"] {
+        let label = name(text);
+        let known = KnownPeers::empty()
+            .with(Edit::Add(Box::new(pin_entry(text, 1))))
+            .expect("added");
+        let again = KnownPeers::parse(&known.to_text()).expect("parsed");
+        assert_eq!(again.line_count(), 2);
+        assert!(known.to_text().is_ascii());
+        assert_eq!(again.pins_named(&label, None).len(), 1);
+    }
+    assert_eq!(
+        Name::parse("a\nb"),
+        Err(NameError::Character { found: '\n' })
+    );
+}
+
+#[test]
+fn patterns_match_and_exclude_by_line() {
+    let known = parse(&format!(
+        "dial *.example:7117,!secret.example:7117 node {}\ndial db.example:7117 node {}\n",
+        id(1),
+        id(2)
+    ))
+    .expect("parsed");
+    let lines = |text: &str| -> Vec<usize> {
+        let pins = known.pins_named(&name(text), None);
+        pins.iter().map(|(line, _)| *line).collect()
+    };
+    assert_eq!(lines("db.example:7117"), [2, 3]);
+    assert_eq!(lines("web.example:7117"), [2]);
+    assert_eq!(lines("secret.example:7117"), [0; 0]);
+    assert_eq!(lines("web.example:22"), [0; 0]);
+}

@@ -1,0 +1,8 @@
+//! The crate seen from outside: every mode, rule and reason against real certificates.
+
+mod document;
+mod grants;
+mod modes;
+mod properties;
+mod rules;
+mod world;
