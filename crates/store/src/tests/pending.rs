@@ -235,20 +235,33 @@ fn refusals_take_no_place_in_the_queue_and_are_bounded() {
 
 #[test]
 fn a_damaged_queue_is_refused_and_named() {
+    let request = serde_json::to_string(&request(1, false)).expect("json");
+    let with = |entry: &str| format!("{{\"version\":1,\"entries\":[{entry}]}}");
+    assert!(damage(&with(&request)).is_none(), "this one is good");
     for content in [
-        "",
-        "{",
-        "{\"version\":2,\"entries\":[]}",
-        "{\"version\":1,\"entries\":[],\"x\":1}",
+        String::new(),
+        "{".to_owned(),
+        "\0".repeat(1000),
+        "[".repeat(100_000),
+        "{\"version\":2,\"entries\":[]}".to_owned(),
+        "{\"version\":1,\"entries\":[],\"x\":1}".to_owned(),
+        with(&request.replace("\"count\":1", "\"count\":-1")),
+        with(&request.replace("2026-03-01", "2026-13-01")),
+        with(&request.replace("10.0.1.1", "10.0.1")),
+        with(&request.replacen('}', ",\"unknown\":1}", 1)),
+        with(&request[..request.len() / 2]),
     ] {
-        let test = TestHome::new();
-        std::fs::write(test.home.path(HomeFile::Pending), content).expect("a file");
-        let queue = Pending::new(&test.home, "test");
-        assert!(matches!(
-            queue.ask(&knock(1, "192.0.2.1"), DAY),
-            Err(StoreError::Damaged { path, .. }) if path.ends_with("pending")
-        ));
+        let error = damage(&content).unwrap_or_else(|| panic!("accepted: {content:.80}"));
+        assert!(matches!(error, StoreError::Damaged { path, .. } if path.ends_with("pending")));
     }
+}
+
+/// What is wrong with this content.
+fn damage(content: &str) -> Option<StoreError> {
+    let test = TestHome::new();
+    std::fs::write(test.home.path(HomeFile::Pending), content).expect("a file");
+    let queue = Pending::new(&test.home, "test");
+    queue.ask(&knock(1, "192.0.2.1"), DAY).err()
 }
 
 #[test]
@@ -270,22 +283,24 @@ fn the_largest_queue_can_be_read_back() {
 
 /// Puts requests from as many prefixes into the queue at once.
 fn fill(home: &Home, count: usize, denied: bool) {
-    let entries: Vec<_> = (0..count)
-        .map(|number| PendingRequest {
-            peer: peer(u32::try_from(number).expect("small")),
-            claimed_label: None,
-            service: None,
-            address: address(&own_prefix(number)),
-            first_seen: DAY,
-            last_seen: DAY,
-            count: 1,
-            denied,
-        })
-        .collect();
+    let entries: Vec<_> = (0..count).map(|n| request(n, denied)).collect();
     let text = serde_json::json!({ "version": 1, "entries": entries }).to_string();
     let lock = home.lock().expect("the lock");
     home.replace(&lock, HomeFile::Pending, text.as_bytes())
         .expect("written");
+}
+
+fn request(number: usize, denied: bool) -> PendingRequest {
+    PendingRequest {
+        peer: peer(u32::try_from(number).expect("small")),
+        claimed_label: None,
+        service: None,
+        address: address(&own_prefix(number)),
+        first_seen: DAY,
+        last_seen: DAY,
+        count: 1,
+        denied,
+    }
 }
 
 fn knock(number: u32, from: &str) -> Knock<'static> {

@@ -3,6 +3,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::libc::{EIO, ENOSPC, EROFS, SIGABRT};
 
@@ -223,18 +224,23 @@ fn a_lock_that_is_held_too_long_is_an_error_that_names_the_file() {
 }
 
 #[test]
-fn a_lock_file_that_was_removed_while_waiting_is_not_trusted() {
+fn a_lock_file_that_was_removed_while_waiting_excludes_nobody_and_is_given_up() {
     let test = TestHome::new();
-    let first = test.home.lock().expect("the lock");
-    std::fs::remove_file(test.home.path(HomeFile::Lock)).expect("removed");
-    // The second holder has another file, so the first one's lock no longer excludes it; but
-    // whoever waited for the first file notices.
-    let second = test.home.lock().expect("the lock");
-    drop(first);
-    let waiting = FaultDisk::new(os_disk());
-    let home = Home::open_on(Arc::new(waiting), test.path()).expect("the home");
-    assert!(matches!(home.lock(), Err(StoreError::Locked { .. })));
-    drop(second);
+    let disk = FaultDisk::new(os_disk());
+    let home = Home::open_on(Arc::new(disk.clone()), test.path()).expect("the home");
+    let path = home.path(HomeFile::Lock);
+    let removed = AtomicBool::new(false);
+    disk.follow(move |_, call| {
+        // Between opening the file and locking it.
+        if call == Call::Lock && !removed.swap(true, Ordering::Relaxed) {
+            std::fs::remove_file(&path).expect("removed");
+        }
+        Fault::None
+    });
+    let _held = home.lock().expect("the lock");
+    let impatient = FaultDisk::new(os_disk());
+    let other = Home::open_on(Arc::new(impatient), test.path()).expect("the home");
+    assert!(matches!(other.lock(), Err(StoreError::Locked { .. })));
 }
 
 fn replace(home: &Home, content: &[u8]) -> Result<(), StoreError> {
