@@ -1,7 +1,9 @@
 //! `known_peers` as a document: every line kept as it was written, and indexes over its entries.
 
 use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::fmt;
+use std::hash::{BuildHasher as _, Hash};
 use std::sync::Arc;
 
 use comity_certs::{Anchor, PresentedChain};
@@ -133,14 +135,11 @@ impl KnownPeers {
     /// The pins whose names match, exactly or by pattern, in the order of the file. `direction`
     /// limits them to the entries that count in it.
     pub fn pins_named(&self, name: &Name, direction: Option<Direction>) -> Vec<(usize, &Entry)> {
-        let exact = self.index.names.get(name.as_str()).into_iter();
-        let exact = exact.flat_map(Lines::iter);
-        let patterns = self.index.patterns.iter().copied().filter(|&line| {
-            self.entry(line as usize)
-                .is_some_and(|entry| entry.names.matches(name))
-        });
+        let patterns = self.at(self.index.patterns.iter().copied());
+        let patterns = patterns.filter(|(_, entry)| entry.names.matches(name));
         let mut found: Vec<_> = self
-            .at(exact.chain(patterns))
+            .lines_named(name)
+            .chain(patterns)
             .filter(|(_, entry)| entry.pin().is_some())
             .filter(|(_, entry)| direction.is_none_or(|d| entry.side.covers(d)))
             .collect();
@@ -210,8 +209,7 @@ impl KnownPeers {
 
     /// The line which remembers that this name was once recognised by a CA.
     pub fn ca_verified(&self, name: &Name) -> Option<usize> {
-        let lines = self.index.names.get(name.as_str())?;
-        self.at(lines.iter())
+        self.lines_named(name)
             .find(|(_, entry)| matches!(entry.what, What::CaVerified))
             .map(|(line, _)| line)
     }
@@ -232,8 +230,8 @@ impl KnownPeers {
 
     /// Lines with exact names only that have this one.
     pub(crate) fn lines_named(&self, name: &Name) -> impl Iterator<Item = (usize, &Entry)> {
-        let lines = self.index.names.get(name.as_str()).into_iter();
-        self.at(lines.flat_map(Lines::iter))
+        self.at(self.index.names.candidates(name.as_str()))
+            .filter(move |(_, entry)| entry.names.exact().any(|known| known == name))
     }
 
     pub(crate) fn lines(&self) -> &[Arc<Line>] {
@@ -249,8 +247,8 @@ impl KnownPeers {
     }
 
     fn pinned(&self, pin: Pin) -> impl Iterator<Item = (usize, &Entry)> {
-        let lines = self.index.pins.get(&pin).into_iter();
-        self.at(lines.flat_map(Lines::iter))
+        self.at(self.index.pins.candidates(&pin))
+            .filter(move |(_, entry)| entry.pin() == Some(&pin))
     }
 
     fn at(&self, lines: impl Iterator<Item = u32>) -> impl Iterator<Item = (usize, &Entry)> {
@@ -309,23 +307,43 @@ impl Line {
     }
 }
 
-/// The lines that share a key of an index: nearly always one, which then takes no allocation.
-struct Lines {
-    first: u32,
-    rest: Vec<u32>,
+/// Lines by the hash of something on them, sorted: building it is one sort, and looking something
+/// up one binary search, with far fewer cache misses than a table of owned keys. Different things
+/// may have one hash, so whoever looks something up compares.
+///
+/// The hash is keyed at random, because names may be a stranger's choice.
+#[derive(Default)]
+struct LineIndex {
+    hashing: RandomState,
+    sorted: Vec<(u64, u32)>,
 }
 
-impl Lines {
-    fn iter(&self) -> impl Iterator<Item = u32> {
-        std::iter::once(self.first).chain(self.rest.iter().copied())
+impl LineIndex {
+    fn push(&mut self, key: &(impl Hash + ?Sized), line: u32) {
+        self.sorted.push((self.hashing.hash_one(key), line));
+    }
+
+    fn sort(&mut self) {
+        self.sorted.sort_unstable();
+        // The same name twice on one line is one line.
+        self.sorted.dedup();
+    }
+
+    /// Lines that may have the key, in the order of the file.
+    fn candidates<K: Hash + ?Sized>(&self, key: &K) -> impl Iterator<Item = u32> + use<'_, K> {
+        let hash = self.hashing.hash_one(key);
+        let start = self.sorted.partition_point(|(known, _)| *known < hash);
+        let rest = self.sorted[start..].iter();
+        rest.take_while(move |(known, _)| *known == hash)
+            .map(|(_, line)| *line)
     }
 }
 
 #[derive(Default)]
 struct Index {
-    pins: HashMap<Pin, Lines>,
+    pins: LineIndex,
     /// Pins and CA-verified memories whose names are all exact.
-    names: HashMap<Name, Lines>,
+    names: LineIndex,
     /// Pins with patterns among their names: these are searched.
     patterns: Vec<u32>,
     revoked_keys: HashMap<KeyHash, u32>,
@@ -336,20 +354,20 @@ struct Index {
 impl Index {
     fn over(lines: &[Arc<Line>]) -> Self {
         let mut index = Self::default();
-        index.pins.reserve(lines.len());
-        index.names.reserve(lines.len());
         for (number, line) in (1..).zip(lines) {
             if let Some(entry) = &line.entry {
                 index.add(number, entry);
             }
         }
+        index.pins.sort();
+        index.names.sort();
         index
     }
 
     fn add(&mut self, line: u32, entry: &Entry) {
         match &entry.what {
             What::Pin(pin) => {
-                insert(&mut self.pins, *pin, line);
+                self.pins.push(pin, line);
                 self.add_names(line, entry);
             }
             What::CaVerified => self.add_names(line, entry),
@@ -374,20 +392,8 @@ impl Index {
             return;
         }
         for name in entry.names.exact() {
-            insert(&mut self.names, name.clone(), line);
+            self.names.push(name.as_str(), line);
         }
-    }
-}
-
-fn insert<K: std::hash::Hash + Eq>(index: &mut HashMap<K, Lines>, key: K, line: u32) {
-    let fresh = Lines {
-        first: line,
-        rest: Vec::new(),
-    };
-    let lines = index.entry(key).or_insert(fresh);
-    // The same name twice on one line is one line.
-    if lines.iter().all(|known| known != line) {
-        lines.rest.push(line);
     }
 }
 

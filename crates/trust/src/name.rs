@@ -89,7 +89,13 @@ impl Name {
             return Err(NameError::TooLong { found: text.len() });
         }
         if let Some((host, port)) = split_port(text)? {
-            return Self::host_port(host, port);
+            let canonical = canonical_host(host)?;
+            // Names in files are canonical already, and there are many of them.
+            return Ok(if canonical == host {
+                Self(Arc::from(text))
+            } else {
+                Self(Arc::from(format!("{canonical}:{port}")))
+            });
         }
         if text.contains('.') || text.starts_with('[') {
             return Err(no_port(text));
