@@ -93,6 +93,28 @@ pub enum CaFileError {
     },
 }
 
+/// The DER certificates of a PEM file, in their order, with any text around them.
+///
+/// # Errors
+/// When there is none, there are too many, or the armour is broken.
+pub fn certificates_in_pem(text: &str) -> Result<Vec<Vec<u8>>, CaFileError> {
+    if text.len() > MAX_CA_FILE_BYTES {
+        return Err(CaFileError::TooLarge { bytes: text.len() });
+    }
+    let mut certificates = Vec::new();
+    for (index, der) in CertificateDer::pem_slice_iter(text.as_bytes()).enumerate() {
+        if index >= MAX_CA_FILE_CERTIFICATES {
+            return Err(CaFileError::TooManyCertificates);
+        }
+        let der = der.map_err(|_| CaFileError::Pem { number: index + 1 })?;
+        certificates.push(der.to_vec());
+    }
+    match certificates.is_empty() {
+        true => Err(CaFileError::Empty),
+        false => Ok(certificates),
+    }
+}
+
 impl Anchor {
     /// Reads a CA certificate.
     ///
@@ -139,24 +161,14 @@ impl Anchor {
     /// # Errors
     /// When there is none, or any of them cannot be an anchor: a file is used whole or not at all.
     pub fn read_pem(text: &str) -> Result<Vec<Self>, CaFileError> {
-        if text.len() > MAX_CA_FILE_BYTES {
-            return Err(CaFileError::TooLarge { bytes: text.len() });
-        }
-        let mut anchors = Vec::new();
-        for (index, der) in CertificateDer::pem_slice_iter(text.as_bytes()).enumerate() {
-            let number = index + 1;
-            if number > MAX_CA_FILE_CERTIFICATES {
-                return Err(CaFileError::TooManyCertificates);
-            }
-            let der = der.map_err(|_| CaFileError::Pem { number })?;
-            let anchor =
-                Self::from_der(&der).map_err(|cause| CaFileError::Anchor { number, cause })?;
-            anchors.push(anchor);
-        }
-        match anchors.is_empty() {
-            true => Err(CaFileError::Empty),
-            false => Ok(anchors),
-        }
+        certificates_in_pem(text)?
+            .iter()
+            .enumerate()
+            .map(|(index, der)| {
+                let number = index + 1;
+                Self::from_der(der).map_err(|cause| CaFileError::Anchor { number, cause })
+            })
+            .collect()
     }
 
     /// Hash of the certificate.

@@ -24,7 +24,7 @@ mod parsed;
 mod path;
 mod renewal;
 
-pub use anchor::{Anchor, AnchorError, CaFileError};
+pub use anchor::{Anchor, AnchorError, CaFileError, certificates_in_pem};
 pub use chain::{ChainError, Form, Leaf, PresentedChain, Purpose, Usages};
 pub use keys::KeyFault;
 pub use metadata::{Metadata, MetadataError, is_label};

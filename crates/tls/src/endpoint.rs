@@ -116,7 +116,7 @@ impl Endpoint {
 
     /// The roots that vouch for public names. Reads and parses the system's at the first call,
     /// which takes some ten milliseconds.
-    pub(crate) fn roots(&self) -> &[Anchor] {
+    pub fn roots(&self) -> &[Anchor] {
         match &self.roots {
             Roots::Given(roots) => roots,
             Roots::System(roots) => roots.get_or_init(system_roots),

@@ -253,7 +253,7 @@ impl Admittance<'_> {
     }
 
     fn entry(&self, known: &KnownPeers) -> Entry {
-        let label = self.free_label(known);
+        let label = free_label(self.wanted_label, self.peer, known);
         let mut entry = Entry::new(
             Side::Both,
             Names::one(label),
@@ -267,22 +267,21 @@ impl Admittance<'_> {
         entry.attributes.added = Some(self.now);
         entry
     }
+}
 
-    fn free_label(&self, known: &KnownPeers) -> Name {
-        let fallback = format!("peer-{}", self.peer.short().to_lowercase());
-        let wanted = self
-            .wanted_label
-            .filter(|label| Name::label(label).is_ok())
-            .unwrap_or(&fallback);
-        let numbered = (2..LABEL_TRIES).map(|n| format!("{wanted}-{n}"));
-        std::iter::once(wanted.to_owned())
-            .chain(numbered)
-            .filter_map(|label| Name::label(&label).ok())
-            .find(|label| !known.has_pin_named(label))
-            .unwrap_or_else(|| {
-                Name::label(&fallback).expect("letters, digits and a dash make a label")
-            })
-    }
+/// The label that a peer gets: the wanted one, if it is a label and nobody else has it; else the
+/// same with a number; else one made of its id.
+pub fn free_label(wanted: Option<&str>, peer: PeerId, known: &KnownPeers) -> Name {
+    let fallback = format!("peer-{}", peer.short().to_lowercase());
+    let wanted = wanted
+        .filter(|label| Name::label(label).is_ok())
+        .unwrap_or(&fallback);
+    let numbered = (2..LABEL_TRIES).map(|n| format!("{wanted}-{n}"));
+    std::iter::once(wanted.to_owned())
+        .chain(numbered)
+        .filter_map(|label| Name::label(&label).ok())
+        .find(|label| !known.has_pin_named(label))
+        .unwrap_or_else(|| Name::label(&fallback).expect("letters, digits and a dash make a label"))
 }
 
 fn merge(into: &mut Vec<String>, more: &[String]) {

@@ -32,7 +32,7 @@ pub use config::{ALPN_COMITY, ALPN_HTTP1, Versions};
 pub use credentials::{Credentials, CredentialsError, LeafProfile};
 pub use dialer::{Alpn, Connection, DialError, DialRequest, Dialer, Wish, alert_of};
 pub use endpoint::Endpoint;
-pub use enrolment::Admittance;
+pub use enrolment::{Admittance, free_label};
 pub use hello::ServiceName;
 pub use limits::Limits;
 pub use peer::{Claims, PeerInfo};

@@ -1,6 +1,7 @@
 //! Names on a line of `known_peers`: exact names, patterns and negations.
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -154,6 +155,35 @@ impl fmt::Display for NameItem {
             Self::Exact(name) => name.fmt(f),
             Self::Pattern(pattern) => pattern.fmt(f),
         }
+    }
+}
+
+/// The items as people type them, separated by commas.
+impl fmt::Display for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, item) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(",")?;
+            }
+            item.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads what people type: names in any spelling, and patterns, separated by commas.
+impl FromStr for Names {
+    type Err = NamesError;
+
+    fn from_str(text: &str) -> Result<Self, NamesError> {
+        let items = text.split(',').map(|item| {
+            let item = item.trim();
+            match item.contains(['*', '?', '!']) {
+                true => Pattern::parse(item).map(NameItem::Pattern),
+                false => Ok(NameItem::Exact(Name::parse(item)?)),
+            }
+        });
+        Self::new(items.collect::<Result<_, _>>()?)
     }
 }
 

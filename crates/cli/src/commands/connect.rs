@@ -1,0 +1,454 @@
+//! `comity connect`: a peer's service on standard input and output, or on a local port.
+
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use comity_agent::{PlanError, Planned, Planning, Source, split_service};
+use comity_certs::PresentedChain;
+use comity_identity::PeerId;
+use comity_store::{Change, Deed, PeerStore};
+use comity_tls::{
+    Alpn, Connection, DialError, Dialer, LeafProfile, ServiceName, Versions, Wish, alert_of,
+};
+use comity_trust::{
+    Confirmed, Direction, Edit, Entry, Mode, Name, Names, Origin, Pin, Reason, Refusal, Side,
+    Target, What,
+};
+use comity_tunnel::{LocalListener, forward, pipe_standard};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use crate::Outcome;
+use crate::args::{Connect, DialOptions, Join};
+use crate::commands::serve::stop_on_signal;
+use crate::commands::{block_on, invite};
+use crate::context::{Context, check_mode, mode_setting, now};
+use crate::messages::{Subject, dial_failure, warning_text};
+use crate::shell::{Exit, Failure, Terminal, chain};
+
+/// How a peer is dialled, once flags and files are read.
+pub(crate) struct Dialling {
+    pub(crate) dialer: Dialer,
+    pub(crate) mode: Mode,
+    /// Whether a person is asked at first use, because nobody chose a mode.
+    pub(crate) ask: bool,
+}
+
+pub(crate) fn connect(context: &Context, args: &Connect) -> Outcome {
+    let (peer, service) = split_service(&args.peer);
+    let service = service
+        .map(|name| {
+            name.parse::<ServiceName>()
+                .map_err(|e| Failure::unable(format!("`{name}`: {e}")))
+        })
+        .transpose()?;
+    let dialling = prepare(context, &args.dial)?;
+    let peer = accept_invitation(context, peer, args)?;
+    let planned = plan(&dialling, &peer, Wish::Service(service), &args.dial, args)?;
+    let subject = subject(&peer, &planned);
+    match &args.listen {
+        None => block_on(on_standard_streams(context, &dialling, planned, &subject))?,
+        Some(local) => block_on(on_local(context, &dialling, planned, &subject, local))?,
+    }
+}
+
+/// A PEER that is an invitation is joined first, and then connected to by id.
+fn accept_invitation(context: &Context, peer: &str, args: &Connect) -> Result<String, Failure> {
+    if !comity_trust::invitation::has_prefix(peer) {
+        return Ok(peer.to_owned());
+    }
+    let join = Join {
+        invitation: peer.to_owned(),
+        label: args.dial.label.clone(),
+        name: None,
+        addr: args.dial.addr.clone(),
+    };
+    let invitation = comity_trust::invitation::Invitation::parse(peer)
+        .map_err(|error| Failure::unable(format!("this is no usable invitation: {error}")))?;
+    invite::redeem(context, invitation, &join)
+}
+
+/// Reads what decides how peers are dialled.
+pub(crate) fn prepare(context: &Context, options: &DialOptions) -> Result<Dialling, Failure> {
+    let home = context.open_home()?;
+    let config = context.config(&home)?;
+    let mode = mode_setting(options.trust, config.dial_mode(), "--trust", Mode::CaOrTofu)?;
+    check_mode(mode.value, Direction::Dial, options.i_mean_it)?;
+    let mut node = context.node(&home, LeafProfile::default(), "comity connect")?;
+    if let Some(path) = options.ca.clone().or(config.dial_ca().map(|s| s.value)) {
+        node = node.with_roots(context.anchors(&path)?);
+    }
+    let ask = mode.source == Source::Default;
+    Ok(Dialling {
+        dialer: Dialer::new(node.endpoint),
+        // First use is recorded by the person's answer, not by the mode.
+        mode: if ask { Mode::CaOrPin } else { mode.value },
+        ask,
+    })
+}
+
+fn plan(
+    dialling: &Dialling,
+    peer: &str,
+    wish: Wish,
+    options: &DialOptions,
+    args: &Connect,
+) -> Result<Planned, Failure> {
+    let alpn = match args.alpn.as_deref() {
+        None => Alpn::Comity,
+        Some("none") => Alpn::None,
+        Some(protocol) => Alpn::Other(protocol.as_bytes().to_vec()),
+    };
+    let planning = Planning {
+        // A joined peer has its label already.
+        label: options.label.as_deref().filter(|_| peer.contains(':')),
+        address: options.addr.as_deref(),
+        alpn,
+        versions: if args.tls12 {
+            Versions::Tls12Too
+        } else {
+            Versions::Tls13
+        },
+    };
+    let known = &dialling.dialer.endpoint().store().snapshot().known;
+    Planned::of(peer, known, dialling.mode, wish, &planning).map_err(|error| plan_failure(&error))
+}
+
+pub(crate) fn plan_failure(error: &PlanError) -> Failure {
+    let failure = Failure::unable(chain(error));
+    match error {
+        PlanError::NoAddress(_) => failure.hint("say where it is: `--addr HOST:PORT`"),
+        PlanError::Target(comity_trust::TargetError::UnknownLabel { .. }) => Failure {
+            exit: Exit::No,
+            ..failure
+                .because(Reason::Unknown)
+                .hint("`comity trust list` shows who is known")
+        },
+        _ => failure,
+    }
+}
+
+pub(crate) fn subject(peer: &str, planned: &Planned) -> Subject {
+    let address = planned
+        .route
+        .addresses
+        .first()
+        .map(|(host, port)| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        });
+    // The name under which the peer is remembered is the one that later commands take.
+    let typed = match (&planned.target, &planned.name) {
+        (Target::Address(_), Some(name)) => name.to_string(),
+        _ => peer.to_owned(),
+    };
+    Subject { typed, address }
+}
+
+async fn on_standard_streams(
+    context: &Context,
+    dialling: &Dialling,
+    planned: Planned,
+    subject: &Subject,
+) -> Outcome {
+    let connection = dial(context, dialling, &planned, subject).await?;
+    let _upkeep = dialling.dialer.endpoint().upkeep();
+    let copied = pipe_standard(connection.stream, tokio::io::stdin(), tokio::io::stdout()).await;
+    match copied {
+        Ok(_) => Ok(Exit::Yes),
+        Err(error) => Err(stream_failure(subject, &error)),
+    }
+}
+
+/// A connection that broke after it was opened. A foreign peer refuses only now: a TLS 1.3 server
+/// judges its client after the client believes the handshake done.
+fn stream_failure(subject: &Subject, error: &std::io::Error) -> Failure {
+    if let Some(alert) = alert_of(error) {
+        return dial_failure(subject, &DialError::Alert(alert));
+    }
+    let failure = Failure::unable(format!(
+        "the connection to {} broke: {error}",
+        subject.typed
+    ));
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Failure {
+            exit: Exit::No,
+            ..failure
+        },
+        std::io::ErrorKind::UnexpectedEof => failure.hint(
+            "it was cut off without a farewell: the peer may have stopped, or have revoked us",
+        ),
+        _ => failure,
+    }
+}
+
+async fn on_local(
+    context: &Context,
+    dialling: &Dialling,
+    planned: Planned,
+    subject: &Subject,
+    local: &str,
+) -> Outcome {
+    // Once now: a refusal, or a question at first use, is better met here than by the first client.
+    drop(dial(context, dialling, &planned, subject).await?);
+    let (listener, place) = listen(local).await?;
+    context.shell.answer(
+        format_args!("listening on {place}"),
+        &json!({ "listening": place, "peer": subject.typed }),
+    );
+    let _upkeep = dialling.dialer.endpoint().upkeep();
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    let report = {
+        let (shell, subject) = (context.shell, subject.clone());
+        move |error: DialError| {
+            let mut failure = dial_failure(&subject, &error);
+            // The answer of this command was its listening address.
+            failure.reason = None;
+            crate::shell::Shell {
+                json: false,
+                ..shell
+            }
+            .fail(&failure);
+        }
+    };
+    let route = Arc::new(planned.route);
+    forward(listener, dialling.dialer.clone(), route, stop, report).await;
+    if let Some(path) = place.strip_prefix("unix:") {
+        drop(std::fs::remove_file(path));
+    }
+    Ok(Exit::Yes)
+}
+
+async fn listen(local: &str) -> Result<(LocalListener, String), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::unable(format!("cannot listen on {local}: {error}"));
+    if let Some(path) = local
+        .strip_prefix("unix:")
+        .or(local.starts_with('/').then_some(local))
+    {
+        remove_stale_socket(Path::new(path));
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        return Ok((LocalListener::Unix(listener), format!("unix:{path}")));
+    }
+    let address = match local.parse::<u16>() {
+        Ok(port) => format!("127.0.0.1:{port}"),
+        Err(_) => local.to_owned(),
+    };
+    let listener = TcpListener::bind(&address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    if !address.ip().is_loopback() {
+        tracing::warn!(%address, "everybody who reaches this address uses the peer in our name");
+    }
+    Ok((LocalListener::Tcp(listener), address.to_string()))
+}
+
+/// A socket that nobody listens on is left over from a process that was killed.
+fn remove_stale_socket(path: &Path) {
+    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    let is_dead = || std::os::unix::net::UnixStream::connect(path).is_err();
+    if is_socket && is_dead() {
+        drop(std::fs::remove_file(path));
+    }
+}
+
+/// Dials; at first use asks the person at the terminal, if there is one, and dials again.
+pub(crate) async fn dial(
+    context: &Context,
+    dialling: &Dialling,
+    planned: &Planned,
+    subject: &Subject,
+) -> Result<Connection<TcpStream>, Failure> {
+    let dialled = match planned.route.dial(&dialling.dialer).await {
+        Err(DialError::Refused { refusal, chain })
+            if dialling.ask && refusal.reason == Reason::Unknown =>
+        {
+            if !ask(
+                dialling.dialer.endpoint().store(),
+                planned,
+                subject,
+                &refusal,
+                &chain,
+            )? {
+                return Err(dial_failure(
+                    subject,
+                    &DialError::Refused { refusal, chain },
+                ));
+            }
+            planned.route.dial(&dialling.dialer).await
+        }
+        dialled => dialled,
+    };
+    let connection = dialled.map_err(|error| dial_failure(subject, &error))?;
+    for warning in &connection.peer.warnings {
+        context.shell.warn(warning_text(&subject.typed, warning));
+    }
+    remember_address(
+        dialling.dialer.endpoint().store(),
+        planned,
+        connection.peer.id,
+    );
+    Ok(connection)
+}
+
+/// The question at first use. A yes, or the fingerprint pasted, is written down before it counts.
+fn ask(
+    store: &PeerStore,
+    planned: &Planned,
+    subject: &Subject,
+    refusal: &Refusal,
+    chain: &PresentedChain,
+) -> Result<bool, Failure> {
+    let Some(name) = &planned.name else {
+        return Ok(false);
+    };
+    let Some(mut terminal) = Terminal::open() else {
+        return Ok(false);
+    };
+    let presented = refusal.presented;
+    let lost = |error: std::io::Error| Failure::unable(format!("cannot ask: {error}"));
+    let address = subject.address.as_deref().unwrap_or("the peer");
+    let kind = if matches!(presented, PeerId::Node(_)) {
+        "node"
+    } else {
+        "foreign peer"
+    };
+    terminal
+        .show(format_args!(
+            "{name} ({address}) is not known here. It is a {kind} with the key\n"
+        ))
+        .map_err(lost)?;
+    terminal
+        .show(format_args!(
+            "  {presented}\n  {}\n",
+            presented.key_hash().words()
+        ))
+        .map_err(lost)?;
+    terminal
+        .show("If you can, compare it with its operator before you answer.")
+        .map_err(lost)?;
+    for _ in 0..3 {
+        let answer = terminal
+            .ask("Trust it from now on? (yes / no / paste the id or words)")
+            .map_err(lost)?;
+        match read_answer(&answer, presented) {
+            Answer::Yes(how) => {
+                add_first(store, planned, name, chain, how)?;
+                return Ok(true);
+            }
+            Answer::No => return Ok(false),
+            Answer::Differs => {
+                return Err(Failure::no(
+                    "the pasted id is not the one that answered: somebody may sit in between",
+                )
+                .detail(format!("answered   {presented}"))
+                .detail(format!("pasted     {answer}"))
+                .detail("no data was sent")
+                .because(Reason::Changed));
+            }
+            Answer::Unclear => terminal
+                .show("Please type yes or no, or paste the id.")
+                .map_err(lost)?,
+        }
+    }
+    Ok(false)
+}
+
+enum Answer {
+    /// With how it was confirmed, if it was.
+    Yes(Option<&'static str>),
+    No,
+    Differs,
+    Unclear,
+}
+
+fn read_answer(answer: &str, presented: PeerId) -> Answer {
+    match answer.to_lowercase().as_str() {
+        "yes" => return Answer::Yes(None),
+        "no" | "n" | "" => return Answer::No,
+        _ => {}
+    }
+    match super::memory::compares(answer, presented.key_hash()) {
+        Some((true, how)) => Answer::Yes(Some(how)),
+        Some((false, _)) => Answer::Differs,
+        None => Answer::Unclear,
+    }
+}
+
+fn add_first(
+    store: &PeerStore,
+    planned: &Planned,
+    name: &Name,
+    chain: &PresentedChain,
+    confirmed: Option<&'static str>,
+) -> Result<(), Failure> {
+    let peer = chain.peer_id();
+    let mut entry = Entry::new(
+        Side::Dial,
+        Names::one(name.clone()),
+        What::Pin(Pin::from(peer)),
+    );
+    entry.attributes.origin = Some(Origin::FirstUse);
+    entry.attributes.added = Some(now());
+    entry.attributes.next = chain.next();
+    entry.attributes.confirmed = confirmed.map(|how| Confirmed {
+        at: now(),
+        how: how.to_owned(),
+    });
+    if let (Target::Address(address), true) = (&planned.target, name.is_label()) {
+        entry.attributes.addr.push(address.clone());
+    }
+    store
+        .update(|_| {
+            Ok::<_, comity_store::UpdateError>(Change {
+                edit: Edit::Add(Box::new(entry.clone())),
+                deed: Deed {
+                    action: "first-use".to_owned(),
+                    peer: Some(peer),
+                    detail: name.to_string(),
+                },
+            })
+        })
+        .map(drop)
+        .map_err(|error| {
+            Failure::of("the first key could not be written down", &error)
+                .because(Reason::StoreError)
+        })
+}
+
+/// Notes where a labelled peer answered, so that its label suffices the next time. A failure costs
+/// only that.
+fn remember_address(store: &PeerStore, planned: &Planned, peer: PeerId) {
+    let (Some(label), Target::Address(address)) = (&planned.name, &planned.target) else {
+        return;
+    };
+    if !label.is_label() {
+        return;
+    }
+    let noted = store.decide_and_record(|known| {
+        let entry = known.pins_of(peer).find(|(_, e)| {
+            e.names.exact().any(|n| n == label) && !e.attributes.addr.contains(address)
+        });
+        let change = entry.map(|(line, entry)| {
+            let mut entry = entry.clone();
+            entry.attributes.addr.push(address.clone());
+            Change {
+                edit: Edit::Replace {
+                    line,
+                    entry: Box::new(entry),
+                },
+                deed: Deed {
+                    action: "note-address".to_owned(),
+                    peer: Some(peer),
+                    detail: format!("{label} at {address}"),
+                },
+            }
+        });
+        ((), change)
+    });
+    if let Err(error) = noted {
+        tracing::warn!(error = %chain(&error), "the peer's address could not be noted");
+    }
+}

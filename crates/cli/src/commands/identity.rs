@@ -1,0 +1,90 @@
+//! `comity init` and `comity id`.
+
+use comity_agent::{PublicIdentity, initialise, public_identity};
+use comity_identity::{Algorithm, PeerId};
+use comity_store::HomeFile;
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde_json::json;
+
+use crate::Outcome;
+use crate::args::{Id, Init, KeyAlgorithm};
+use crate::context::{Context, identity_failure};
+use crate::shell::{Exit, Failure};
+
+pub(crate) fn init(context: &Context, args: &Init) -> Outcome {
+    let home = context.create_home()?;
+    let existing = home
+        .identity()
+        .map_err(|error| crate::context::store_failure(&error))?;
+    let passphrase = match existing {
+        None if args.seal => Some(context.new_passphrase()?),
+        _ => None,
+    };
+    let algorithm = match args.algorithm {
+        KeyAlgorithm::P256 => Algorithm::EcdsaP256,
+        KeyAlgorithm::Ed25519 => Algorithm::Ed25519,
+    };
+    let done = initialise(&home, algorithm, passphrase.as_ref().map(|p| p.as_str()))
+        .map_err(|error| identity_failure(&error))?;
+    let id = done.identity.id;
+    let value = json!({
+        "id": id.to_string(), "hex": id.to_hex(), "created": done.created,
+        "home": home.root(), "next": done.identity.next.map(|n| n.to_string()),
+    });
+    context.shell.answer(id, &value);
+    if done.created {
+        let next_key = home.path(HomeFile::NextKey);
+        context.shell.say(format_args!(
+            "made an identity in {}",
+            home.root().display()
+        ));
+        context.shell.say(format_args!(
+            "{} belongs offline: move it to a safe place; it is needed only to replace a stolen key",
+            next_key.display()
+        ));
+    } else {
+        context.shell.say(format_args!(
+            "{} had an identity already; nothing was changed",
+            home.root().display()
+        ));
+    }
+    Ok(Exit::Yes)
+}
+
+pub(crate) fn id(context: &Context, args: &Id) -> Outcome {
+    let peer = match &args.id {
+        Some(text) => text
+            .parse::<PeerId>()
+            .map_err(|error| Failure::unable(format!("`{text}` is no id: {error}")))?,
+        None => PeerId::Node(own(context)?.id),
+    };
+    let hash = peer.key_hash();
+    if args.qr && !context.shell.json {
+        context.shell.print(qr(&peer.to_string())?);
+        return Ok(Exit::Yes);
+    }
+    let text = match () {
+        () if args.words => hash.words().to_string(),
+        () if args.hex => hash.to_hex(),
+        () => peer.to_string(),
+    };
+    let value = json!({
+        "id": peer.to_string(), "hex": hash.to_hex(), "words": hash.words().to_string(),
+    });
+    context.shell.answer(text, &value);
+    Ok(Exit::Yes)
+}
+
+fn own(context: &Context) -> Result<PublicIdentity, Failure> {
+    let home = context.open_home()?;
+    public_identity(&home).map_err(|error| identity_failure(&error))
+}
+
+/// A QR code in half blocks, with the light border that cameras need. Colours are the wrong way
+/// round on a dark terminal, which every reader takes.
+pub(crate) fn qr(text: &str) -> Result<String, Failure> {
+    let code =
+        QrCode::new(text).map_err(|error| Failure::unable(format!("no QR code: {error}")))?;
+    Ok(code.render::<Dense1x2>().quiet_zone(true).build())
+}

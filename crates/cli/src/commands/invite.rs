@@ -1,0 +1,314 @@
+//! `comity invite` and `comity join`.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use comity_agent::{
+    Offer, Planned, invite as make, likely_addresses, machine_label, public_identity,
+};
+use comity_identity::{NodeId, PeerId};
+use comity_store::{Change, Deed, InvitationId, Invitations, PeerStore, UpdateError};
+use comity_tls::{Dialer, LeafProfile, ServiceName, free_label};
+use comity_trust::invitation::Invitation;
+use comity_trust::{Confirmed, Reason};
+use comity_trust::{Edit, Entry, KnownPeers, Name, Names, Origin, Pin, Side, What};
+use serde_json::json;
+
+use crate::Outcome;
+use crate::args::{Invite, Join};
+use crate::commands::{block_on, identity};
+use crate::context::{Context, identity_failure, now, store_failure};
+use crate::messages::{Subject, dial_failure};
+use crate::shell::{Exit, Failure, chain};
+
+pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
+    let home = context.open_home()?;
+    if args.list {
+        return list(context, &Invitations::new(&home, "comity invite"));
+    }
+    if let Some(id) = &args.withdraw {
+        return withdraw(context, &Invitations::new(&home, "comity invite"), id);
+    }
+    let offer = offer(context, args)?;
+    let inviter = public_identity(&home).map_err(|error| identity_failure(&error))?;
+    let invitation = make(&home, inviter.id, &offer, "comity invite")
+        .map_err(|error| Failure::unable(chain(&error)))?;
+    let text = invitation.to_text().map_err(Failure::unable)?;
+    let addresses: Vec<&str> = invitation.addresses.iter().map(Name::as_str).collect();
+    let value = json!({
+        "invitation": text.as_str(), "id": invitation.id.to_string(),
+        "expires": invitation.expires.to_string(), "addresses": addresses,
+        "services": offer.services, "roles": offer.roles, "label": offer.label,
+    });
+    context.shell.answer(text.as_str(), &value);
+    if args.qr && !context.shell.json {
+        context.shell.print(identity::qr(&text)?);
+    }
+    let services = match offer.services.as_slice() {
+        [] => "no service yet (name some with --for)".to_owned(),
+        services => services.join(", "),
+    };
+    context.shell.say(format_args!(
+        "grants {services}; good once, until {}; reaches us at {}",
+        invitation.expires,
+        addresses.join(", ")
+    ));
+    context
+        .shell
+        .say("on the other machine: comity join COMITY-INVITE-…");
+    Ok(Exit::Yes)
+}
+
+fn offer(context: &Context, args: &Invite) -> Result<Offer, Failure> {
+    for service in &args.services {
+        if service != "*" {
+            service.parse::<ServiceName>().map_err(Failure::unable)?;
+        }
+    }
+    if let Some(label) = &args.label {
+        Name::label(label).map_err(|e| Failure::unable(format!("--as {label}: {e}")))?;
+    }
+    let addresses = args
+        .addr
+        .iter()
+        .map(|text| match Name::parse(text) {
+            Ok(name) if !name.is_label() => Ok(name),
+            Ok(_) => Err(Failure::unable(format!(
+                "--addr {text}: expected HOST:PORT"
+            ))),
+            Err(error) => Err(Failure::unable(format!("--addr {text}: {error}"))),
+        })
+        .collect::<Result<Vec<Name>, Failure>>()?;
+    let addresses = match addresses.is_empty() {
+        true => likely_addresses(),
+        false => addresses,
+    };
+    if addresses.is_empty() {
+        return Err(
+            Failure::unable("this machine has no address that leads elsewhere")
+                .hint("say where we are reached: `--addr HOST:PORT`"),
+        );
+    }
+    let home = context.open_home()?;
+    let our_name = context.config(&home)?.name().map(|s| s.value);
+    Ok(Offer {
+        label: args.label.clone(),
+        services: args.services.clone(),
+        roles: args.roles.clone(),
+        addresses,
+        our_label: our_name
+            .or_else(machine_label)
+            .and_then(|l| Name::label(&l).ok()),
+        lifetime: args.expires,
+    })
+}
+
+fn list(context: &Context, invitations: &Invitations) -> Outcome {
+    let now = now();
+    let open = invitations.list().map_err(|e| store_failure(&e))?;
+    let rows: Vec<_> = open
+        .iter()
+        .map(|i| {
+            let state = match &i.consumed {
+                Some(consumed) => format!("used by {} at {}", consumed.by.short(), consumed.at),
+                None if i.expires <= now => format!("expired {}", i.expires),
+                None => format!("open until {}", i.expires),
+            };
+            (i, state)
+        })
+        .collect();
+    let value: Vec<_> = rows
+        .iter()
+        .map(|(i, state)| {
+            json!({ "id": i.id.to_string(), "state": state, "label": i.label,
+                "services": i.services, "roles": i.roles, "created": i.created.to_string(),
+                "expires": i.expires.to_string(),
+                "used_by": i.consumed.as_ref().map(|c| c.by.to_string()) })
+        })
+        .collect();
+    let lines: Vec<String> = rows
+        .iter()
+        .map(|(i, state)| {
+            format!("{}  {state}  for {}", i.id, i.services.join(","))
+                + &i.label
+                    .as_ref()
+                    .map(|l| format!("  as {l}"))
+                    .unwrap_or_default()
+        })
+        .collect();
+    match lines.is_empty() && !context.shell.json {
+        true => context.shell.say("no invitations"),
+        false => context.shell.answer(lines.join("\n"), &value),
+    }
+    Ok(Exit::Yes)
+}
+
+fn withdraw(context: &Context, invitations: &Invitations, id: &str) -> Outcome {
+    let id: InvitationId = id.parse().map_err(|_| {
+        Failure::unable(format!(
+            "`{id}` is no invitation's id, see `comity invite --list`"
+        ))
+    })?;
+    match invitations.withdraw(&id).map_err(|e| store_failure(&e))? {
+        Some(_) => {
+            context
+                .shell
+                .answer("withdrawn", &json!({ "withdrawn": id.to_string() }));
+            Ok(Exit::Yes)
+        }
+        None => Err(Failure::no("there is no such invitation").because(Reason::InviteInvalid)),
+    }
+}
+
+pub(crate) fn join(context: &Context, args: &Join) -> Outcome {
+    let text = match args.invitation.as_str() {
+        "-" => {
+            let mut text = String::new();
+            std::io::stdin()
+                .take(16 * 1024)
+                .read_to_string(&mut text)
+                .map_err(|error| Failure::unable(format!("cannot read the invitation: {error}")))?;
+            text
+        }
+        text => text.to_owned(),
+    };
+    let invitation = Invitation::parse(&text)
+        .map_err(|error| Failure::unable(format!("this is no usable invitation: {error}")))?;
+    let label = redeem(context, invitation.clone(), args)?;
+    let value = json!({ "label": label, "id": invitation.inviter.to_string() });
+    context.shell.answer(&label, &value);
+    context.shell.say(format_args!(
+        "joined; reach its services with `comity connect {label}/SERVICE`"
+    ));
+    Ok(Exit::Yes)
+}
+
+/// Redeems an invitation and remembers the inviter. Answers its label.
+pub(crate) fn redeem(
+    context: &Context,
+    invitation: Invitation,
+    args: &Join,
+) -> Result<String, Failure> {
+    if invitation.expires <= now() {
+        return Err(
+            Failure::no(format!("the invitation expired at {}", invitation.expires))
+                .hint("ask for a new one")
+                .because(Reason::InviteInvalid),
+        );
+    }
+    let home = context.open_home()?;
+    let node = context.node(&home, LeafProfile::default(), "comity join")?;
+    let config = context.config(&home)?;
+    let suggested = args.name.clone().or(config.name().map(|s| s.value));
+    let suggested = suggested.or_else(machine_label);
+    let subject = Subject {
+        typed: "the inviter".to_owned(),
+        address: invitation.addresses.first().map(ToString::to_string),
+    };
+    let invitation = Arc::new(invitation);
+    let route = Planned::of_invitation(Arc::clone(&invitation), suggested, args.addr.as_deref())
+        .map_err(Failure::unable)?;
+    // Before dialling: an invitation that was used up for a name we cannot take would be lost.
+    let wanted = wanted_label(args, &invitation, &node.endpoint.store().snapshot().known)?;
+    let dialer = Dialer::new(node.endpoint.clone());
+    let dialled = block_on(async { route.dial(&dialer).await })?;
+    let connection = dialled.map_err(|error| dial_failure(&subject, &error))?;
+    drop(connection);
+    remember(
+        node.endpoint.store(),
+        &invitation,
+        args.addr.as_deref(),
+        &wanted,
+    )
+    .map_err(|error| {
+        Failure::of("joined, but the inviter could not be remembered", &error)
+            .hint("run the same command again: the invitation still counts for this machine")
+    })
+}
+
+fn wanted_label(args: &Join, invitation: &Invitation, known: &KnownPeers) -> Result<Name, Failure> {
+    if let Some(label) = &args.label {
+        let name = Name::label(label).map_err(|e| Failure::unable(format!("--as {label}: {e}")))?;
+        let other = known
+            .pins_named(&name, None)
+            .into_iter()
+            .any(|(_, entry)| entry.pin() != Some(&Pin::Node(invitation.inviter)));
+        if other {
+            return Err(Failure::unable(format!("`{label}` is another peer here"))
+                .hint("choose another label with --as"));
+        }
+        return Ok(name);
+    }
+    let suggested = invitation.label.as_ref().map(Name::as_str);
+    Ok(free_label(
+        suggested,
+        PeerId::Node(invitation.inviter),
+        known,
+    ))
+}
+
+fn remember(
+    store: &PeerStore,
+    invitation: &Invitation,
+    address: Option<&str>,
+    label: &Name,
+) -> Result<String, UpdateError> {
+    let pin = Pin::Node(invitation.inviter);
+    let (named, _) = store.decide_and_record(|known| {
+        let existing = known
+            .pins_of(PeerId::Node(invitation.inviter))
+            .find(|(_, entry)| entry.side != Side::Accept);
+        match existing {
+            Some((line, entry)) => {
+                let mut merged = entry.clone();
+                add_addresses(&mut merged, invitation, address);
+                let name = merged.display_name().unwrap_or(label).to_string();
+                let edit = Edit::Replace {
+                    line,
+                    entry: Box::new(merged.clone()),
+                };
+                (
+                    name,
+                    (merged != *entry).then(|| change(invitation.inviter, edit, label)),
+                )
+            }
+            None => {
+                let mut entry = Entry::new(Side::Both, Names::one(label.clone()), What::Pin(pin));
+                entry.attributes.origin = Some(Origin::Invite);
+                entry.attributes.added = Some(now());
+                entry.attributes.confirmed = Some(Confirmed {
+                    at: now(),
+                    how: "invite".to_owned(),
+                });
+                add_addresses(&mut entry, invitation, address);
+                let edit = Edit::Add(Box::new(entry));
+                (
+                    label.to_string(),
+                    Some(change(invitation.inviter, edit, label)),
+                )
+            }
+        }
+    })?;
+    Ok(named)
+}
+
+fn add_addresses(entry: &mut Entry, invitation: &Invitation, address: Option<&str>) {
+    let given = address.and_then(|text| Name::parse(text).ok());
+    let addresses = given.iter().chain(&invitation.addresses);
+    for address in addresses {
+        if !entry.attributes.addr.contains(address) {
+            entry.attributes.addr.push(address.clone());
+        }
+    }
+}
+
+fn change(inviter: NodeId, edit: Edit, label: &Name) -> Change {
+    Change {
+        edit,
+        deed: Deed {
+            action: "join".to_owned(),
+            peer: Some(PeerId::Node(inviter)),
+            detail: label.to_string(),
+        },
+    }
+}

@@ -1,0 +1,637 @@
+//! `comity trust list|find|show|add|remove|replace|revoke|verify`: what is remembered.
+
+use std::sync::Arc;
+
+use comfy_table::{ContentArrangement, Table, presets};
+use comity_certs::Anchor;
+use comity_identity::{KeyHash, PeerId, Words};
+use comity_store::{Change, Deed, Home, PeerStore, UpdateError};
+use comity_trust::{
+    Confirmed, Edit, EditError, Entry, KnownPeers, Name, NameItem, Names, NamesError, Origin,
+    Pattern, Pin, Reason, Side, What,
+};
+use serde_json::{Value, json};
+
+use crate::Outcome;
+use crate::args::{
+    SideArg, TrustAdd, TrustFind, TrustRemove, TrustReplace, TrustRevoke, TrustShow, TrustVerify,
+};
+use crate::context::{Context, now, store_failure};
+use crate::messages::pin_text;
+use crate::shell::{Exit, Failure, chain};
+
+pub(crate) fn list(context: &Context) -> Outcome {
+    let home = context.open_home()?;
+    let store = context.store(&home, "comity trust list")?;
+    let known = &store.snapshot().known;
+    let mut entries: Vec<(usize, &Entry)> = known.entries().collect();
+    // What nobody confirmed wants attention first.
+    entries.sort_by_key(|(line, entry)| (entry.attributes.confirmed.is_some(), *line));
+    show_entries(
+        context,
+        &entries,
+        "nobody is known yet: `comity invite`, or `comity trust add`",
+    );
+    Ok(Exit::Yes)
+}
+
+pub(crate) fn find(context: &Context, args: &TrustFind) -> Outcome {
+    let home = context.open_home()?;
+    let store = context.store(&home, "comity trust find")?;
+    let known = &store.snapshot().known;
+    let found = matching(known, &args.what)?;
+    show_entries(context, &found, "nothing is known of it");
+    Ok(if found.is_empty() {
+        Exit::No
+    } else {
+        Exit::Yes
+    })
+}
+
+pub(crate) fn show(context: &Context, args: &TrustShow) -> Outcome {
+    let home = context.open_home()?;
+    let store = context.store(&home, "comity trust show")?;
+    let known = &store.snapshot().known;
+    let found = found_or_no(known, &args.peer)?;
+    let value: Vec<Value> = found.iter().map(|(line, e)| entry_json(*line, e)).collect();
+    let text: Vec<String> = found.iter().map(|(line, e)| details(*line, e)).collect();
+    context.shell.answer(text.join("\n\n"), &value);
+    Ok(Exit::Yes)
+}
+
+pub(crate) fn add(context: &Context, args: &TrustAdd) -> Outcome {
+    let home = context.open_home()?;
+    let names = names(args)?;
+    let mut entries = Vec::new();
+    match &args.ca {
+        Some(path) => {
+            for anchor in context.anchors(path)? {
+                entries.push(entry(args, &names, What::Ca(Arc::new(anchor)))?);
+            }
+        }
+        None => {
+            let pin = parse_pin(args.id.as_deref().unwrap_or_default())?;
+            entries.push(entry(args, &names, What::Pin(pin))?);
+        }
+    }
+    let store = context.store(&home, "comity trust add")?;
+    for entry in &entries {
+        let edit = match args.also {
+            true => Edit::AddKey(Box::new(entry.clone())),
+            false => Edit::Add(Box::new(entry.clone())),
+        };
+        apply(&store, entry_peer(entry), "add", &args.name, |_| {
+            Ok(edit.clone())
+        })?;
+    }
+    forget_pending(&home, &entries);
+    let value: Vec<Value> = entries
+        .iter()
+        .map(|e| json!({ "names": e.names.to_string(), "what": what_text(&e.what) }))
+        .collect();
+    context
+        .shell
+        .answer(format_args!("added {}", args.name), &value);
+    Ok(Exit::Yes)
+}
+
+/// The names of an entry; for a CA always patterns, which may name hosts without ports.
+fn names(args: &TrustAdd) -> Result<Names, Failure> {
+    let wrong = |error: NamesError| Failure::unable(format!("`{}`: {error}", args.name));
+    if args.ca.is_none() {
+        return args.name.parse().map_err(wrong);
+    }
+    let items = args
+        .name
+        .split(',')
+        .map(|item| Pattern::parse(item.trim()).map(NameItem::Pattern));
+    let items = items.collect::<Result<Vec<_>, _>>().map_err(wrong)?;
+    Names::new(items).map_err(wrong)
+}
+
+fn entry(args: &TrustAdd, names: &Names, what: What) -> Result<Entry, Failure> {
+    let side = match args.side {
+        SideArg::Dial => Side::Dial,
+        SideArg::Accept => Side::Accept,
+        SideArg::Both => Side::Both,
+    };
+    let mut entry = Entry::new(side, names.clone(), what);
+    entry.attributes.addr = args
+        .addr
+        .iter()
+        .map(|text| Name::parse(text).map_err(|e| Failure::unable(format!("--addr {text}: {e}"))))
+        .collect::<Result<_, _>>()?;
+    entry.attributes.services = args.grants.services.clone();
+    entry.attributes.roles = args.grants.roles.clone();
+    entry.attributes.networks = args.grants.networks.clone();
+    entry.attributes.origin = Some(Origin::Hand);
+    entry.attributes.added = Some(now());
+    if entry.pin().is_some() {
+        // Who types a full id has it from somewhere else than the connection.
+        entry.attributes.confirmed = Some(Confirmed {
+            at: now(),
+            how: "hand".to_owned(),
+        });
+    }
+    Ok(entry)
+}
+
+/// A peer that is added by hand need not wait any more. The queue tidies itself otherwise.
+fn forget_pending(home: &Home, entries: &[Entry]) {
+    let pending = comity_store::Pending::new(home, "comity trust add");
+    for peer in entries.iter().filter_map(entry_peer) {
+        if let Err(error) = pending.remove(&peer) {
+            tracing::debug!(error = %error, "the queue was not tidied");
+        }
+    }
+}
+
+pub(crate) fn remove(context: &Context, args: &TrustRemove) -> Outcome {
+    let home = context.open_home()?;
+    let store = context.store(&home, "comity trust remove")?;
+    let mut removed = Vec::new();
+    apply(&store, None, "remove", &args.peer, |known| {
+        let found = found_or_no(known, &args.peer)?;
+        // A revocation is permanent: it does not go with the peer's other lines.
+        let lines: Vec<(usize, &Entry)> = found
+            .into_iter()
+            .filter(|(_, entry)| !matches!(entry.what, What::Revoked(_)))
+            .collect();
+        if lines.is_empty() {
+            return Err(
+                Failure::no(format!("`{}` is revoked, which stays", args.peer))
+                    .hint("remove the line from known_peers by hand, if you must")
+                    .because(Reason::Revoked),
+            );
+        }
+        removed = lines
+            .iter()
+            .map(|(line, entry)| entry_json(*line, entry))
+            .collect();
+        Ok(Edit::Remove {
+            lines: lines.iter().map(|(line, _)| *line).collect(),
+        })
+    })?;
+    context.shell.answer(
+        format_args!("removed {} ({} lines)", args.peer, removed.len()),
+        &removed,
+    );
+    Ok(Exit::Yes)
+}
+
+pub(crate) fn replace(context: &Context, args: &TrustReplace) -> Outcome {
+    let home = context.open_home()?;
+    let pin = parse_pin(&args.id)?;
+    let store = context.store(&home, "comity trust replace")?;
+    apply(
+        &store,
+        None,
+        "replace",
+        &format!("{} by {}", args.peer, pin_text(&pin)),
+        |known| {
+            let found = found_or_no(known, &args.peer)?;
+            let pins: Vec<&(usize, &Entry)> =
+                found.iter().filter(|(_, e)| e.pin().is_some()).collect();
+            let (line, old) = match pins.as_slice() {
+                [one] => **one,
+                [] => {
+                    return Err(Failure::no(format!(
+                        "`{}` has no key to replace",
+                        args.peer
+                    )));
+                }
+                _ => {
+                    return Err(Failure::unable(format!("`{}` has several keys", args.peer))
+                    .hint("remove the old one by its full id: `comity trust remove ID`, then `comity trust add --also`"));
+                }
+            };
+            let mut entry = old.clone();
+            entry.what = What::Pin(pin);
+            entry.attributes.next = None;
+            entry.attributes.seq = None;
+            entry.attributes.origin = Some(Origin::Hand);
+            entry.attributes.added = Some(now());
+            entry.attributes.confirmed = Some(Confirmed {
+                at: now(),
+                how: "hand".to_owned(),
+            });
+            Ok(Edit::Replace {
+                line,
+                entry: Box::new(entry),
+            })
+        },
+    )?;
+    context.shell.answer(
+        format_args!("{} has the key {} now", args.peer, pin_text(&pin)),
+        &json!({ "peer": args.peer, "key": pin_text(&pin) }),
+    );
+    Ok(Exit::Yes)
+}
+
+pub(crate) fn revoke(context: &Context, args: &TrustRevoke) -> Outcome {
+    let home = context.open_home()?;
+    let store = context.store(&home, "comity trust revoke")?;
+    let pins = pins_to_revoke(&store.snapshot().known, &args.peer)?;
+    for pin in &pins {
+        let any: Names = "*".parse().map_err(Failure::unable)?;
+        let mut entry = Entry::new(Side::Both, any, What::Revoked(*pin));
+        entry.attributes.origin = Some(Origin::Hand);
+        entry.attributes.added = Some(now());
+        apply(&store, pin_peer(pin), "revoke", &args.peer, |_| {
+            Ok(Edit::Add(Box::new(entry.clone())))
+        })?;
+    }
+    let texts: Vec<String> = pins.iter().map(pin_text).collect();
+    context.shell.answer(
+        format_args!("revoked {}", texts.join(", ")),
+        &json!({ "revoked": texts }),
+    );
+    context
+        .shell
+        .say("its open connections close within a second; the revocation is permanent");
+    Ok(Exit::Yes)
+}
+
+fn pins_to_revoke(known: &KnownPeers, peer: &str) -> Result<Vec<Pin>, Failure> {
+    if let Ok(pin) = parse_pin(peer) {
+        return Ok(vec![pin]);
+    }
+    let pins: Vec<Pin> = found_or_no(known, peer)?
+        .iter()
+        .filter_map(|(_, entry)| entry.pin().copied())
+        .collect();
+    match pins.is_empty() {
+        true => Err(Failure::no(format!("`{peer}` has no key to revoke"))),
+        false => Ok(pins),
+    }
+}
+
+pub(crate) fn verify(context: &Context, args: &TrustVerify) -> Outcome {
+    let home = context.open_home()?;
+    let store = context.store(&home, "comity trust verify")?;
+    let text = args.text.join(" ");
+    let known = &store.snapshot().known;
+    let pins: Vec<(usize, Pin)> = found_or_no(known, &args.peer)?
+        .iter()
+        .filter_map(|(line, entry)| entry.pin().map(|pin| (*line, *pin)))
+        .collect();
+    let mut confirmed = None;
+    for (_, pin) in &pins {
+        match compares(&text, pin_hash(pin)) {
+            None => {
+                return Err(Failure::unable(format!(
+                    "`{text}` is neither an id nor twelve words"
+                )));
+            }
+            Some((true, how)) => confirmed = Some((*pin, how)),
+            Some((false, _)) => {}
+        }
+    }
+    let Some((pin, how)) = confirmed else {
+        let mut failure =
+            Failure::no(format!("`{}` has another key", args.peer)).because(Reason::Changed);
+        for (line, pin) in &pins {
+            failure = failure.detail(format!(
+                "known      {}  (known_peers:{line})",
+                pin_text(pin)
+            ));
+        }
+        return Err(failure.detail(format!("told       {text}")).hint(
+            "if you were told right, somebody sat in between when it was first seen: remove it",
+        ));
+    };
+    apply(&store, pin_peer(&pin), "confirm", &args.peer, |known| {
+        let line = known
+            .entries()
+            .find(|(_, e)| e.pin() == Some(&pin))
+            .map(|(line, _)| line);
+        let line = line.ok_or_else(|| Failure::no("the entry was removed meanwhile"))?;
+        Ok(Edit::Confirm {
+            line,
+            confirmed: Confirmed {
+                at: now(),
+                how: how.to_owned(),
+            },
+        })
+    })?;
+    context.shell.answer(
+        format_args!("yes: {} has this key; marked as confirmed", args.peer),
+        &json!({ "same": true, "key": pin_text(&pin), "how": how }),
+    );
+    Ok(Exit::Yes)
+}
+
+/// Whether a typed id, hexadecimal digits or words are those of `hash`, and which they were; `None`
+/// when the text is none of these.
+pub(crate) fn compares(text: &str, hash: KeyHash) -> Option<(bool, &'static str)> {
+    let bare = text.trim();
+    let bare = ["node:", "key:", "cert:"]
+        .iter()
+        .find_map(|prefix| bare.strip_prefix(prefix))
+        .unwrap_or(bare);
+    if let Ok(typed) = bare.parse::<KeyHash>() {
+        return Some((typed == hash, "id"));
+    }
+    let words: Words = bare.parse().ok()?;
+    Some((words == hash.words(), "words"))
+}
+
+/// The keys that are pinned under a name.
+pub(crate) fn peers_named(known: &KnownPeers, name: &Name) -> Vec<PeerId> {
+    let mut peers: Vec<PeerId> = known
+        .pins_named(name, None)
+        .into_iter()
+        .filter_map(|(_, entry)| entry_peer(entry))
+        .collect();
+    peers.sort_unstable();
+    peers.dedup();
+    peers
+}
+
+/// Makes one change, with its line in the audit log.
+pub(crate) fn apply(
+    store: &PeerStore,
+    peer: Option<PeerId>,
+    action: &str,
+    detail: &str,
+    mut edit: impl FnMut(&KnownPeers) -> Result<Edit, Failure>,
+) -> Result<(), Failure> {
+    let mut refused = None;
+    let outcome = store.decide_and_record(|known| match edit(known) {
+        Ok(edit) => {
+            let deed = Deed {
+                action: action.to_owned(),
+                peer,
+                detail: detail.to_owned(),
+            };
+            ((), Some(Change { edit, deed }))
+        }
+        Err(failure) => {
+            refused = Some(failure);
+            ((), None)
+        }
+    });
+    match (outcome, refused) {
+        (_, Some(failure)) => Err(failure),
+        (Ok(_), None) => Ok(()),
+        (Err(error), None) => Err(update_failure(&error)),
+    }
+}
+
+fn update_failure(error: &UpdateError) -> Failure {
+    match error {
+        UpdateError::Store(error) => store_failure(error),
+        UpdateError::Edit(EditError::NameTaken { name, .. }) => Failure::no(chain(error))
+            .hint(format!("if its key changed: `comity trust replace {name} ID`; if it has a second one: --also")),
+        UpdateError::Edit(EditError::AlreadyThere { .. }) => Failure::no(chain(error)),
+        _ => Failure::unable(chain(error)),
+    }
+}
+
+pub(crate) fn found_or_no<'k>(
+    known: &'k KnownPeers,
+    what: &str,
+) -> Result<Vec<(usize, &'k Entry)>, Failure> {
+    let found = matching(known, what)?;
+    match found.is_empty() {
+        true => Err(Failure::no(format!("nothing is known of `{what}`"))
+            .hint("`comity trust list` shows who is known")
+            .because(Reason::Unknown)),
+        false => Ok(found),
+    }
+}
+
+/// The entries that a label, `HOST:PORT` or id stands for.
+fn matching<'k>(known: &'k KnownPeers, what: &str) -> Result<Vec<(usize, &'k Entry)>, Failure> {
+    if let Ok(pin) = parse_pin(what) {
+        let same = |entry: &Entry| match &entry.what {
+            What::Pin(other) | What::Revoked(other) => pin_hash(other) == pin_hash(&pin),
+            What::Ca(anchor) => anchor.key() == pin_hash(&pin),
+            What::CaVerified => false,
+        };
+        return Ok(known.entries().filter(|(_, entry)| same(entry)).collect());
+    }
+    // A pattern finds the entry that has just this pattern.
+    if what.contains(['*', '?', '!']) {
+        return Ok(known
+            .entries()
+            .filter(|(_, entry)| entry.names.to_string() == what)
+            .collect());
+    }
+    let name = Name::parse(what).map_err(|error| Failure::unable(format!("`{what}`: {error}")))?;
+    Ok(known
+        .entries()
+        .filter(|(_, entry)| !matches!(entry.what, What::Revoked(_)) && entry.names.matches(&name))
+        .collect())
+}
+
+/// A full id; `key:` or `cert:` in front for a foreign peer's key or certificate.
+fn parse_pin(text: &str) -> Result<Pin, Failure> {
+    let wrong = |error: comity_identity::ParseHashError| {
+        Failure::unable(format!("`{text}` is no full id: {error}"))
+    };
+    match text.strip_prefix("cert:") {
+        Some(hash) => hash.parse().map(Pin::Cert).map_err(wrong),
+        None => text.parse::<PeerId>().map(Pin::from).map_err(wrong),
+    }
+}
+
+fn pin_hash(pin: &Pin) -> KeyHash {
+    match pin {
+        Pin::Node(id) => id.key_hash(),
+        Pin::Key(hash) => *hash,
+        Pin::Cert(fingerprint) => KeyHash::from_bytes(*fingerprint.as_bytes()),
+    }
+}
+
+fn pin_peer(pin: &Pin) -> Option<PeerId> {
+    match pin {
+        Pin::Node(id) => Some(PeerId::Node(*id)),
+        Pin::Key(hash) => Some(PeerId::Key(*hash)),
+        Pin::Cert(_) => None,
+    }
+}
+
+fn entry_peer(entry: &Entry) -> Option<PeerId> {
+    entry.pin().and_then(pin_peer)
+}
+
+fn show_entries(context: &Context, entries: &[(usize, &Entry)], none: &str) {
+    let value: Vec<Value> = entries
+        .iter()
+        .map(|(line, e)| entry_json(*line, e))
+        .collect();
+    if entries.is_empty() && !context.shell.json {
+        context.shell.say(none);
+        return;
+    }
+    context.shell.answer(table(entries), &value);
+}
+
+fn table(entries: &[(usize, &Entry)]) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_content_arrangement(ContentArrangement::Disabled);
+    table.set_header([
+        "NAME",
+        "SIDE",
+        "WHAT",
+        "FOR",
+        "ROLES",
+        "ORIGIN",
+        "CONFIRMED",
+        "LINE",
+    ]);
+    for (line, entry) in entries {
+        let attributes = &entry.attributes;
+        table.add_row([
+            entry.names.to_string(),
+            entry.side.token().to_owned(),
+            short_what(&entry.what),
+            dash(attributes.services.join(",")),
+            dash(attributes.roles.join(",")),
+            dash(attributes.origin.map(|o| o.to_string()).unwrap_or_default()),
+            match (&entry.what, &attributes.confirmed) {
+                (_, Some(confirmed)) => confirmed.to_string(),
+                (What::Pin(_), None) => "NO".to_owned(),
+                _ => "-".to_owned(),
+            },
+            line.to_string(),
+        ]);
+    }
+    let text = table.to_string();
+    text.lines()
+        .map(str::trim_end)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn dash(text: String) -> String {
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
+}
+
+fn short_what(what: &What) -> String {
+    match what {
+        What::Pin(Pin::Node(id)) => format!("node {}…", id.short()),
+        What::Pin(Pin::Key(hash)) => format!("key {}…", hash.short()),
+        What::Pin(Pin::Cert(hash)) => format!("cert {}…", hash.short()),
+        What::Revoked(pin) => format!("REVOKED {}…", pin_hash(pin).short()),
+        What::Ca(anchor) => format!("CA {}", anchor.subject()),
+        What::CaVerified => "seen with a CA".to_owned(),
+    }
+}
+
+fn what_text(what: &What) -> String {
+    match what {
+        What::Pin(pin) => pin_text(pin),
+        What::Revoked(pin) => format!("revoked {}", pin_text(pin)),
+        What::Ca(anchor) => format!("ca {}", anchor.fingerprint()),
+        What::CaVerified => "ca-verified".to_owned(),
+    }
+}
+
+fn entry_json(line: usize, entry: &Entry) -> Value {
+    let attributes = &entry.attributes;
+    json!({
+        "line": line,
+        "names": entry.names.to_string(),
+        "side": entry.side.token(),
+        "what": what_text(&entry.what),
+        "words": entry.pin().map(|pin| pin_hash(pin).words().to_string()),
+        "addresses": attributes.addr.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "services": attributes.services,
+        "roles": attributes.roles,
+        "networks": attributes.networks,
+        "next": attributes.next.map(|n| n.to_string()),
+        "origin": attributes.origin.map(|o| o.token()),
+        "added": attributes.added.map(|t| t.to_string()),
+        "confirmed": attributes.confirmed.as_ref().map(|c| c.to_string()),
+        "not_after": attributes.not_after.map(|t| t.to_string()),
+    })
+}
+
+fn details(line: usize, entry: &Entry) -> String {
+    let attributes = &entry.attributes;
+    let mut rows = vec![format!("{}  (known_peers:{line})", entry.names)];
+    let mut row = |name: &str, value: String| {
+        if !value.is_empty() {
+            rows.push(format!("  {name:<10} {value}"));
+        }
+    };
+    match &entry.what {
+        What::Ca(anchor) => {
+            row("CA", anchor.subject().to_owned());
+            row("fingerprint", anchor.fingerprint().to_string());
+            row("valid", validity(anchor));
+        }
+        what => row("key", what_text(what)),
+    }
+    row(
+        "words",
+        entry
+            .pin()
+            .map(|pin| pin_hash(pin).words().to_string())
+            .unwrap_or_default(),
+    );
+    row("side", entry.side.token().to_owned());
+    let addresses: Vec<&str> = attributes.addr.iter().map(Name::as_str).collect();
+    row("addresses", addresses.join(", "));
+    row("services", attributes.services.join(", "));
+    row("roles", attributes.roles.join(", "));
+    row("networks", attributes.networks.join(", "));
+    row(
+        "origin",
+        attributes.origin.map(|o| o.to_string()).unwrap_or_default(),
+    );
+    row(
+        "added",
+        attributes.added.map(|t| t.to_string()).unwrap_or_default(),
+    );
+    row(
+        "confirmed",
+        match (&attributes.confirmed, entry.pin()) {
+            (Some(confirmed), _) => confirmed.to_string(),
+            (None, Some(_)) => "never; `comity trust verify` does".to_owned(),
+            (None, None) => String::new(),
+        },
+    );
+    row(
+        "next key",
+        attributes.next.map(|n| n.to_string()).unwrap_or_default(),
+    );
+    row(
+        "until",
+        attributes
+            .not_after
+            .map(|t| t.to_string())
+            .unwrap_or_default(),
+    );
+    rows.join("\n")
+}
+
+fn validity(anchor: &Anchor) -> String {
+    format!("{} to {}", anchor.not_before(), anchor.not_after())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_compared_in_every_spelling() {
+        let hash = KeyHash::of_spki(b"key");
+        let other = KeyHash::of_spki(b"other");
+        for text in [hash.to_string(), hash.to_hex(), format!("key:{hash}")] {
+            assert_eq!(compares(&text, hash), Some((true, "id")), "{text}");
+            assert_eq!(compares(&text, other), Some((false, "id")), "{text}");
+        }
+        let words = hash.words().to_string();
+        assert_eq!(compares(&words, hash), Some((true, "words")));
+        assert_eq!(compares(&words, other), Some((false, "words")));
+        assert_eq!(compares("maybe", hash), None);
+    }
+}

@@ -1,0 +1,247 @@
+//! `comity serve`.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use comity_agent::{ConfigFile, DEFAULT_LISTEN, Node};
+use comity_tls::{Acceptor, AcceptorConfig, LeafProfile, ServiceName, Versions};
+use comity_trust::{AllowRule, Direction, KnownPeers, Mode};
+use comity_tunnel::{DEFAULT_SERVICE, Service, Services, Target, serve as run};
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::Outcome;
+use crate::args::Serve;
+use crate::commands::block_on;
+use crate::context::{Context, check_mode, mode_setting};
+use crate::shell::{Exit, Failure};
+
+pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
+    let home = context.open_home()?;
+    let config = context.config(&home)?;
+    let mode = mode_setting(args.accept, config.accept_mode(), "--accept", Mode::Enroll)?.value;
+    check_mode(mode, Direction::Accept, args.i_mean_it)?;
+    let profile = profile(&names(args, &config));
+    let node = context.node(&home, profile, "comity serve")?;
+    let known = &node.endpoint.store().snapshot().known;
+    let services = services(args, &config, known)?;
+    let listen = args
+        .listen
+        .clone()
+        .or_else(|| config.listen().map(|s| s.value))
+        .unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
+    let acceptor = Acceptor::new(
+        node.endpoint.clone(),
+        AcceptorConfig {
+            mode,
+            versions: if args.tls12 {
+                Versions::Tls12Too
+            } else {
+                Versions::Tls13
+            },
+            ..AcceptorConfig::default()
+        },
+    );
+    block_on(listen_and_serve(
+        context, &listen, &node, acceptor, services,
+    ))?
+}
+
+async fn listen_and_serve(
+    context: &Context,
+    listen: &str,
+    node: &Node,
+    acceptor: Acceptor,
+    services: Services,
+) -> Outcome {
+    let listener = bind(listen).await?;
+    let address = listener.local_addr().map_err(Failure::unable)?;
+    let names: Vec<String> = services.iter().map(|s| s.name.to_string()).collect();
+    let id = node.endpoint.credentials().node_id();
+    context.shell.answer(
+        format_args!("listening on {address}"),
+        &json!({ "listening": address.to_string(), "id": id.to_string(), "services": names }),
+    );
+    for service in services.iter() {
+        context
+            .shell
+            .say(format_args!("{} -> {}", service.name, service.target));
+    }
+    context.shell.say(format_args!("as {id}"));
+    let _upkeep = node.endpoint.upkeep();
+    let stop = CancellationToken::new();
+    tokio::spawn(stop_on_signal(stop.clone()));
+    run(listener, acceptor, Arc::new(services), stop).await;
+    context.shell.say("stopped");
+    Ok(Exit::Yes)
+}
+
+/// Cancels `stop` at SIGINT or SIGTERM.
+pub(crate) async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminate = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminate) => {
+                terminate.recv().await;
+            }
+            // Without the handler the signal ends the process, which is what it asks for.
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminate => {}
+    }
+    stop.cancel();
+}
+
+/// Binds the address; where there is no IPv6, the default means every IPv4 address.
+async fn bind(listen: &str) -> Result<TcpListener, Failure> {
+    let address = listen_address(listen)?;
+    let bound = match TcpListener::bind(address).await {
+        Err(_) if listen == DEFAULT_LISTEN && !has_ipv6() => {
+            TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).await
+        }
+        bound => bound,
+    };
+    bound.map_err(|error| {
+        let failure = Failure::unable(format!("cannot listen on {address}: {error}"));
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => {
+                failure.hint("another program has the port; choose one with --listen, or 0 for any")
+            }
+            std::io::ErrorKind::PermissionDenied => {
+                failure.hint("ports below 1024 need root; choose another with --listen")
+            }
+            _ => failure,
+        }
+    })
+}
+
+fn has_ipv6() -> bool {
+    std::net::UdpSocket::bind("[::1]:0").is_ok()
+}
+
+/// Reads `7117`, `127.0.0.1:7117` or `[::]:7117`.
+pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, Failure> {
+    if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
+        return Ok(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)));
+    }
+    text.parse().map_err(|_| {
+        Failure::unable(format!("`{text}` is no address to listen on"))
+            .hint("write PORT, 127.0.0.1:PORT or [::]:PORT")
+    })
+}
+
+fn names(args: &Serve, config: &ConfigFile) -> Vec<String> {
+    match args.names.is_empty() {
+        true => config.serve_names().map(|s| s.value).unwrap_or_default(),
+        false => args.names.clone(),
+    }
+}
+
+fn profile(names: &[String]) -> LeafProfile {
+    let mut profile = LeafProfile::default();
+    for name in names {
+        match name.parse::<IpAddr>() {
+            Ok(ip) => profile.ips.push(ip),
+            Err(_) => profile.dns.push(name.clone()),
+        }
+    }
+    profile
+}
+
+/// The services of the command line, or else those of the configuration.
+fn services(args: &Serve, config: &ConfigFile, known: &KnownPeers) -> Result<Services, Failure> {
+    let configured = config.services().map(|s| s.value).unwrap_or_default();
+    let wanted: Vec<(String, String)> = match args.targets.is_empty() {
+        true => configured.into_iter().collect(),
+        false => args.targets.iter().map(|t| split_target(t)).collect(),
+    };
+    let mut allowed = match args.targets.is_empty() {
+        true => config.allow().map(|s| s.value).unwrap_or_default(),
+        false => BTreeMap::new(),
+    };
+    for rule in &args.allow {
+        let (service, who) = rule.split_once('=').unwrap_or((DEFAULT_SERVICE, rule));
+        allowed
+            .entry(service.to_owned())
+            .or_default()
+            .push(who.to_owned());
+    }
+    let services = wanted
+        .iter()
+        .map(|(name, target)| service(name, target, allowed.remove(name), known, args))
+        .collect::<Result<Vec<Service>, Failure>>()?;
+    if let Some(unused) = allowed.keys().next() {
+        return Err(Failure::unable(format!(
+            "--allow {unused}=…: there is no service `{unused}`"
+        )));
+    }
+    Services::new(services).map_err(|error| {
+        Failure::unable(error).hint("name one: `comity serve 8080` or `comity serve db=5432`")
+    })
+}
+
+fn service(
+    name: &str,
+    target: &str,
+    who: Option<Vec<String>>,
+    known: &KnownPeers,
+    args: &Serve,
+) -> Result<Service, Failure> {
+    let mut rules = vec![AllowRule::Granted];
+    for who in who.into_iter().flatten() {
+        let rule = AllowRule::parse(&who, known)
+            .map_err(|error| Failure::unable(format!("--allow {name}={who}: {error}")))?;
+        rules.push(rule);
+    }
+    Ok(Service {
+        name: name
+            .parse::<ServiceName>()
+            .map_err(|e| Failure::unable(format!("`{name}`: {e}")))?,
+        target: target.parse::<Target>().map_err(Failure::unable)?,
+        rules,
+        proxy_header: args.proxy_protocol.is_some(),
+    })
+}
+
+/// `[NAME=]TARGET`. A path may contain `=`, a name may not contain `/` or `:`.
+fn split_target(text: &str) -> (String, String) {
+    match text.split_once('=') {
+        Some((name, target)) if name.parse::<ServiceName>().is_ok() => {
+            (name.to_owned(), target.to_owned())
+        }
+        _ => (DEFAULT_SERVICE.to_owned(), text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_may_have_a_name() {
+        let split = |text: &str| {
+            let (name, target) = split_target(text);
+            format!("{name} {target}")
+        };
+        assert_eq!(split("db=5432"), "db 5432");
+        assert_eq!(split("5432"), "default 5432");
+        assert_eq!(split("unix:/run/a=b.sock"), "default unix:/run/a=b.sock");
+    }
+
+    #[test]
+    fn listen_addresses_are_read_in_three_spellings() {
+        for (text, address) in [
+            ("7117", "[::]:7117"),
+            (":0", "[::]:0"),
+            ("127.0.0.1:9", "127.0.0.1:9"),
+        ] {
+            assert_eq!(listen_address(text).expect("valid").to_string(), address);
+        }
+        assert!(listen_address("localhost").is_err());
+    }
+}

@@ -1,0 +1,250 @@
+//! Refusals and failures in words: whom, why, on what evidence, and what can be done.
+
+use comity_certs::PresentedChain;
+use comity_identity::PeerId;
+use comity_tls::DialError;
+use comity_trust::{Evidence, KnownPin, Pin, Reason, Refusal, Warning};
+
+use crate::shell::{Failure, chain};
+
+/// The text under every refusal of ours, because it is the first question people ask.
+const NO_DATA: &str = "no data was sent";
+
+/// Whom a message speaks of, and how the user named them.
+#[derive(Clone, Debug)]
+pub(crate) struct Subject {
+    /// What the user typed, without the service.
+    pub(crate) typed: String,
+    /// Where it was dialled, if somewhere.
+    pub(crate) address: Option<String>,
+}
+
+impl Subject {
+    fn display(&self) -> String {
+        match &self.address {
+            Some(address) if *address != self.typed => format!("{} ({address})", self.typed),
+            _ => self.typed.clone(),
+        }
+    }
+}
+
+/// A dial that came to nothing.
+pub(crate) fn dial_failure(subject: &Subject, error: &DialError) -> Failure {
+    let whom = subject.display();
+    match error {
+        DialError::Refused { refusal, chain } => refusal_failure(subject, refusal, chain),
+        DialError::RefusedByPeer(reason) => refused_by_peer(&whom, *reason),
+        DialError::BadChain(cause) => Failure::no(format!(
+            "refused {whom}: its certificate is unusable: {cause}"
+        ))
+        .detail(NO_DATA)
+        .because(Reason::Malformed),
+        DialError::Alert(alert) => alert_failure(&whom, &format!("{alert:?}")),
+        DialError::NotComity => Failure::unable(format!("{whom} is not a Comity node"))
+            .hint("programs that are not Comity have no named services; leave out the /SERVICE"),
+        DialError::Closed => {
+            Failure::unable(format!("{whom} closed the connection without an answer"))
+                .hint("it may be busy, or have refused our certificate without saying so")
+        }
+        DialError::Unreachable { .. } => Failure::unable(chain(error))
+            .hint("is `comity serve` running there, and the port open?"),
+        DialError::Store(_) => Failure::unable(format!("refused {whom}: {}", chain(error)))
+            .detail(NO_DATA)
+            .because(Reason::StoreError),
+        _ => Failure::unable(format!("{whom}: {}", chain(error))),
+    }
+}
+
+fn alert_failure(whom: &str, alert: &str) -> Failure {
+    let failure = Failure::no(format!("{whom} ended the TLS handshake (alert {alert})"));
+    match alert {
+        "NoApplicationProtocol" => {
+            failure.hint("it does not know `comity/1`; try `--alpn none`, or the protocol it speaks")
+        }
+        "ProtocolVersion" | "HandshakeFailure" => {
+            failure.hint("it may have no TLS 1.3; `--tls12` allows TLS 1.2")
+        }
+        _ => failure.hint("it probably does not accept our certificate; its operator can add our id, see `comity id`"),
+    }
+}
+
+fn refused_by_peer(whom: &str, reason: Option<Reason>) -> Failure {
+    let Some(reason) = reason else {
+        return Failure::no(format!(
+            "{whom} refused us, for a reason this version does not know"
+        ));
+    };
+    let failure = |text: &str| {
+        Failure::no(format!("{whom} refused us: {text} ({})", reason.token())).because(reason)
+    };
+    match reason {
+        Reason::Pending => failure("we are not known there yet, and now wait for approval")
+            .hint("give its operator your id, see `comity id`; there: `comity trust approve ID`"),
+        Reason::Unknown => failure("we are not known there")
+            .hint("ask its operator for an invitation, or give them your id, see `comity id`"),
+        Reason::NotAuthorised => failure("no such service, or not for us").hint(
+            "check the service's name, or ask the operator to grant it with `--for` or `--allow`",
+        ),
+        Reason::InviteInvalid => {
+            failure("the invitation is used, expired, withdrawn or wrong").hint("ask for a new one")
+        }
+        Reason::Busy => {
+            failure("it is busy, or the service behind it is down").hint("try again later")
+        }
+        Reason::SelfPeer => failure("that is ourselves"),
+        Reason::Superseded => failure("our key was replaced by its successor"),
+        Reason::Expired | Reason::NotYetValid => {
+            failure("our certificate's time does not fit its clock").hint("compare both clocks")
+        }
+        _ => failure("see the token"),
+    }
+}
+
+/// A peer that we refused.
+pub(crate) fn refusal_failure(
+    subject: &Subject,
+    refusal: &Refusal,
+    chain: &PresentedChain,
+) -> Failure {
+    let whom = subject.display();
+    let presented = refusal.presented;
+    let failure = |text: &str| Failure::no(format!("refused {whom}: {text}"));
+    let failure = match &refusal.evidence {
+        Evidence::Changed { known, expected, .. } if known.is_empty() => {
+            let told = expected.map_or_else(String::new, |id| id.to_string());
+            failure("its key is not the one that was asked for")
+                .detail(format!("expected   {told}"))
+                .detail(format!("presented  {presented}"))
+        }
+        Evidence::Changed { known, .. } => changed(&whom, subject, known, presented),
+        Evidence::Revoked { line } => failure("a key it presents is revoked")
+            .detail(format!("presented  {presented}"))
+            .detail(format!("revoked    known_peers:{line}"))
+            .hint("a revocation is permanent; only removing the line by hand undoes it"),
+        Evidence::Unknown { ca, .. } => {
+            let failure = failure("its key is not known here").detail(key_lines(presented));
+            let failure = match ca {
+                Some(ca) => failure.detail(format!("no CA vouches for it: {ca}")),
+                None => failure,
+            };
+            failure
+                .hint(format!("compare the id with its operator, then run `comity trust add {} {presented}`", subject.typed))
+                .hint("or accept the first key without comparing: `--trust tofu`")
+        }
+        Evidence::Expired { not_after } => failure(&format!("its certificate expired at {not_after}"))
+            .hint("its operator has to renew it; compare both clocks"),
+        Evidence::NotYetValid { not_before } => {
+            failure(&format!("its certificate is not valid before {not_before}"))
+                .hint("compare both clocks")
+        }
+        Evidence::EntryExpired { line, not_after } => {
+            failure(&format!("the entry in known_peers:{line} ended at {not_after}"))
+        }
+        Evidence::Downgrade { line, .. } => {
+            failure("a CA used to vouch for this name, and now an unknown key answers")
+                .detail(format!("presented  {presented}"))
+                .detail(format!("remembered known_peers:{line}"))
+                .hint("if its operator confirms that it no longer has a CA's certificate, pin the key: `comity trust add`")
+        }
+        Evidence::NameMismatch { expected } => {
+            let names: Vec<String> = chain.leaf().names.iter().map(ToString::to_string).collect();
+            failure("its certificate is for another name")
+                .detail(format!("dialled    {}", expected.as_deref().unwrap_or("(no name)")))
+                .detail(format!("names      {}", names.join(", ")))
+        }
+        Evidence::Ca(error) => failure(&format!("no CA vouches for it: {error}"))
+            .detail(format!("presented  {presented}")),
+        Evidence::Scope { line } => failure("its CA is not listed for this name, network or role")
+            .detail(format!("listed     known_peers:{line}")),
+        Evidence::Purpose => failure("its certificate is for the other direction"),
+        Evidence::Mode { mode, direction } => Failure::unable(format!(
+            "mode `{mode}` does not exist when we {direction}"
+        )),
+        _ => failure(refusal.reason.token()),
+    };
+    failure.detail(NO_DATA).because(refusal.reason)
+}
+
+fn changed(whom: &str, subject: &Subject, known: &[KnownPin], presented: PeerId) -> Failure {
+    let mut failure = Failure::no(format!("refused {whom}: its key is not the one we know"));
+    for pin in known {
+        failure = failure.detail(known_line(pin));
+        failure = failure.detail(format!("           {}", words_of_pin(&pin.pin)));
+    }
+    failure
+        .detail(format!("presented  {presented}"))
+        .detail(format!("           {}", presented.key_hash().words()))
+        .detail("the old key offered no successor; either its operator changed the key, or somebody sits in between")
+        .hint(format!(
+            "if its operator confirms the change, run `comity trust replace {} {presented}`",
+            subject.typed
+        ))
+}
+
+/// `known  MFZWI3D-…  first seen 2026-03-02T09:14:07Z, never confirmed (known_peers:12)`.
+fn known_line(known: &KnownPin) -> String {
+    let since = known.added.map_or_else(
+        || "no date".to_owned(),
+        |added| format!("first seen {added}"),
+    );
+    let confirmed = match &known.confirmed {
+        Some(confirmed) if confirmed.how.is_empty() => format!("confirmed {}", confirmed.at),
+        Some(confirmed) => format!("confirmed {} ({})", confirmed.at, confirmed.how),
+        None => "never confirmed".to_owned(),
+    };
+    format!(
+        "known      {}  {since}, {confirmed} (known_peers:{})",
+        pin_text(&known.pin),
+        known.line
+    )
+}
+
+pub(crate) fn pin_text(pin: &Pin) -> String {
+    match pin {
+        Pin::Node(id) => id.to_string(),
+        Pin::Key(hash) => format!("key:{hash}"),
+        Pin::Cert(hash) => format!("cert:{hash}"),
+    }
+}
+
+fn words_of_pin(pin: &Pin) -> String {
+    match pin {
+        Pin::Node(id) => id.words().to_string(),
+        Pin::Key(hash) => hash.words().to_string(),
+        Pin::Cert(hash) => hash.words().to_string(),
+    }
+}
+
+/// An id on two lines: groups and words.
+pub(crate) fn key_lines(peer: PeerId) -> String {
+    format!(
+        "presented  {peer}\n             {}",
+        peer.key_hash().words()
+    )
+}
+
+/// A warning about an accepted peer.
+pub(crate) fn warning_text(whom: &str, warning: &Warning) -> String {
+    match warning {
+        Warning::Insecure => format!("{whom}: accepted without any check (mode insecure)"),
+        Warning::WouldRefuse(refusal) => format!(
+            "{whom}: accepted, but tofu would refuse it: {}",
+            refusal.reason.token()
+        ),
+        Warning::Expired { not_after } => {
+            format!("{whom}: its pinned certificate expired at {not_after}; the key still fits")
+        }
+        Warning::NotYetValid { not_before } => format!(
+            "{whom}: its pinned certificate is not valid before {not_before}; the key still fits"
+        ),
+        Warning::KnownElsewhere { line, name } => match name {
+            Some(name) => format!("{whom}: the same key is known as {name} (known_peers:{line})"),
+            None => format!("{whom}: the same key is known elsewhere (known_peers:{line})"),
+        },
+        Warning::CaRefused(refusal) => format!(
+            "{whom}: first use, although no CA we know vouches for its certificate ({})",
+            refusal.reason.token()
+        ),
+        other => format!("{whom}: {other:?}"),
+    }
+}

@@ -1,0 +1,212 @@
+//! How the tool speaks: standard output is the answer, standard error the conversation.
+
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, IsTerminal, Write};
+use std::process::ExitCode;
+
+use comity_trust::Reason;
+use serde::Serialize;
+
+/// The outcome of a command, as a process tells it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Exit {
+    /// Done, or yes.
+    Yes,
+    /// The answer is no: refused, unknown, changed.
+    No,
+    /// Could not answer.
+    Unable,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Yes => Self::SUCCESS,
+            Exit::No => Self::from(1),
+            Exit::Unable => Self::from(2),
+        }
+    }
+}
+
+/// A failure as people read it: what we were doing and the cause, evidence below it, then what can
+/// be done about it.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    pub(crate) message: String,
+    /// Lines of evidence, printed indented.
+    pub(crate) details: Vec<String>,
+    /// Remedies that can be pasted.
+    pub(crate) hints: Vec<String>,
+    pub(crate) reason: Option<Reason>,
+}
+
+impl Failure {
+    pub(crate) fn unable(message: impl Display) -> Self {
+        Self {
+            exit: Exit::Unable,
+            message: message.to_string(),
+            details: Vec::new(),
+            hints: Vec::new(),
+            reason: None,
+        }
+    }
+
+    pub(crate) fn no(message: impl Display) -> Self {
+        Self {
+            exit: Exit::No,
+            ..Self::unable(message)
+        }
+    }
+
+    pub(crate) fn detail(mut self, line: impl Display) -> Self {
+        self.details.push(line.to_string());
+        self
+    }
+
+    pub(crate) fn hint(mut self, line: impl Display) -> Self {
+        self.hints.push(line.to_string());
+        self
+    }
+
+    pub(crate) fn because(mut self, reason: Reason) -> Self {
+        self.reason = Some(reason);
+        self
+    }
+
+    /// The error and all its causes on one line, each said once.
+    pub(crate) fn of(doing: impl Display, error: &dyn std::error::Error) -> Self {
+        Self::unable(format!("{doing}: {}", chain(error)))
+    }
+}
+
+/// An error and its sources, joined; a source that its parent already quotes is left out.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text = format!("{text}: {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// Where answers and conversation go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shell {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+}
+
+#[derive(Serialize)]
+struct JsonFailure<'a> {
+    ok: bool,
+    reason: Option<&'a str>,
+    message: &'a str,
+    details: &'a [String],
+    hints: &'a [String],
+}
+
+impl Shell {
+    /// Prints the answer, for people or, with `--json`, for programs.
+    pub(crate) fn answer(self, text: impl Display, value: &impl Serialize) {
+        if self.json {
+            self.print(serde_json::to_string_pretty(value).unwrap_or_default());
+        } else {
+            self.print(text);
+        }
+    }
+
+    /// Prints one line on standard output. A closed pipe is a normal end.
+    pub(crate) fn print(self, text: impl Display) {
+        if let Err(error) = writeln!(anstream::stdout(), "{text}")
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            std::process::exit(0);
+        }
+    }
+
+    /// Says something on standard error, unless told to be quiet.
+    pub(crate) fn say(self, text: impl Display) {
+        if !self.quiet {
+            self.to_stderr(format_args!("{text}"));
+        }
+    }
+
+    pub(crate) fn warn(self, text: impl Display) {
+        let style = anstyle::AnsiColor::Yellow.on_default().bold();
+        self.to_stderr(format_args!("comity: {style}warning{style:#}: {text}"));
+    }
+
+    pub(crate) fn fail(self, failure: &Failure) {
+        let style = anstyle::AnsiColor::Red.on_default().bold();
+        self.to_stderr(format_args!(
+            "comity: {style}error{style:#}: {}",
+            failure.message
+        ));
+        for line in &failure.details {
+            self.to_stderr(format_args!("  {line}"));
+        }
+        let style = anstyle::AnsiColor::Cyan.on_default().bold();
+        for line in &failure.hints {
+            self.to_stderr(format_args!("comity: {style}hint{style:#}: {line}"));
+        }
+        if self.json {
+            let value = JsonFailure {
+                ok: false,
+                reason: failure.reason.map(Reason::token),
+                message: &failure.message,
+                details: &failure.details,
+                hints: &failure.hints,
+            };
+            self.print(serde_json::to_string_pretty(&value).unwrap_or_default());
+        }
+    }
+
+    fn to_stderr(self, text: std::fmt::Arguments<'_>) {
+        // Nobody is left to tell that standard error is closed.
+        drop(writeln!(anstream::stderr(), "{text}"));
+    }
+}
+
+/// The person at the terminal, even while standard input and output carry data.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    reader: BufReader<File>,
+    writer: File,
+}
+
+impl Terminal {
+    /// `None` when the process has no terminal. `COMITY_NO_TERMINAL` says that there is none, for
+    /// scripts that run in one but have nobody to ask.
+    pub(crate) fn open() -> Option<Self> {
+        if std::env::var_os("COMITY_NO_TERMINAL").is_some() {
+            return None;
+        }
+        let open = || File::options().read(true).write(true).open("/dev/tty");
+        let reader = open().ok().filter(IsTerminal::is_terminal)?;
+        Some(Self {
+            reader: BufReader::new(reader),
+            writer: open().ok()?,
+        })
+    }
+
+    /// Shows text and a question, and answers the line that was typed.
+    pub(crate) fn ask(&mut self, question: impl Display) -> io::Result<String> {
+        write!(self.writer, "{question} ")?;
+        self.writer.flush()?;
+        let mut line = String::new();
+        // A line that never ends is somebody else's input.
+        io::Read::take(&mut self.reader, 4096).read_line(&mut line)?;
+        Ok(line.trim().to_owned())
+    }
+
+    /// Shows a line.
+    pub(crate) fn show(&mut self, text: impl Display) -> io::Result<()> {
+        writeln!(self.writer, "{text}")
+    }
+}
