@@ -5,4 +5,5 @@ mod grants;
 mod modes;
 mod properties;
 mod rules;
+mod vectors;
 mod world;
