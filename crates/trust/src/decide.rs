@@ -104,6 +104,9 @@ impl<'q> Decision<'q> {
             return self.by_ca_and_pin(pinned);
         }
         self.still_there()?;
+        if let Some(recognition) = self.by_invitation()? {
+            return Ok(recognition);
+        }
         let mut ca = None;
         if mode.ca_suffices() && !self.contradicted {
             match authority::vouch(self.query) {
@@ -111,9 +114,7 @@ impl<'q> Decision<'q> {
                 Err(refusal) => ca = Some(self.ca_failed(refusal)?),
             }
         }
-        if let Some(recognition) = self.by_invitation()? {
-            return Ok(recognition);
-        }
+        self.no_failed_invitation()?;
         self.no_downgrade(ca.as_deref())?;
         if mode.first_use() {
             return self.by_first_use(ca);
@@ -337,22 +338,34 @@ impl<'q> Decision<'q> {
         Some(entry)
     }
 
+    /// Before any CA: whoever proves an invitation is to have what the inviter chose.
     fn by_invitation(&mut self) -> Result<Option<Recognition>, Box<Refusal>> {
-        let query = self.query;
-        if !query.mode.honours_invitations() || query.phase == Phase::Established {
+        let Invited::Proven(invitee) = self.invited() else {
             return Ok(None);
-        }
-        match query.invited {
-            Invited::No => Ok(None),
+        };
+        let ends = self.stranger_leaf_is_valid()?;
+        self.step(Rule::Invitation, Outcome::Recognised { line: None });
+        let record = self.invited_entry(invitee);
+        Ok(Some(self.recognised(How::Invited, ends, Some(record))))
+    }
+
+    /// After everything that could recognise the peer without its invitation.
+    fn no_failed_invitation(&mut self) -> Result<(), Box<Refusal>> {
+        match self.invited() {
             Invited::Invalid => {
                 Err(self.refuse(Rule::Invitation, Reason::InviteInvalid, Evidence::None))
             }
-            Invited::Proven(invitee) => {
-                let ends = self.stranger_leaf_is_valid()?;
-                self.step(Rule::Invitation, Outcome::Recognised { line: None });
-                let record = self.invited_entry(invitee);
-                Ok(Some(self.recognised(How::Invited, ends, Some(record))))
-            }
+            Invited::No | Invited::Proven(_) => Ok(()),
+        }
+    }
+
+    /// The peer's invitation, where the mode honours any. On a live connection what it led to must
+    /// be on file.
+    fn invited(&self) -> Invited<'q> {
+        if self.query.mode.honours_invitations() && self.query.phase != Phase::Established {
+            self.query.invited
+        } else {
+            Invited::No
         }
     }
 
@@ -366,6 +379,8 @@ impl<'q> Decision<'q> {
                 Some(downgrade) => downgrade,
                 None => Box::new(refusal.clone()),
             },
+            // The mode does not ask CAs, but one still vouches: nothing fell back.
+            None if authority::vouch(self.query).is_ok() => return Ok(()),
             None => {
                 let evidence = Evidence::Downgrade { line, ca: None };
                 self.refusal(Reason::Downgrade, evidence)

@@ -1,5 +1,19 @@
 //! Recognition and grants as one pure function, and the memory it reads.
 //!
+//! ```
+//! use comity_trust::{KnownPeers, Target, resolve};
+//!
+//! let known = KnownPeers::parse(
+//!     "comity-known-peers v1\n\
+//!      dial ops-db node AEAQCAI-BAEAQC7-AIBAEAQ-CAIBAEZ-AQCAIBA-EAQCAIT-BAEAQCA-IBAEAQA \
+//!      addr=db1.example:7117\n",
+//! )?;
+//! let target = resolve("ops-db", &known)?;
+//! assert!(matches!(target, Target::Known { .. }));
+//! assert_eq!(target.addresses()[0].as_str(), "db1.example:7117");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! [`decide`] takes evidence (what a peer presented), an expectation, a mode, memory
 //! ([`KnownPeers`]) and the time, and returns a [`Verdict`]. The verifier callback, the gate, the
 //! watch over live connections and `comity trust explain` all ask it. It never learns how the
@@ -17,8 +31,8 @@
 //! 4. *Expected id*: if the caller names one, that and no other, in every mode.
 //! 5. *Pin*: of the dialled name (when dialling) or of the key itself (when accepting, where a name
 //!    is only the peer's word).
-//! 6. *CA* inside its scope: `@ca` lines and, when dialling, the system's roots.
-//! 7. *Invitation*, when accepting.
+//! 6. *Invitation*, when accepting: a proven one.
+//! 7. *CA* inside its scope: `@ca` lines and, when dialling, the system's roots.
 //! 8. *No downgrade*: a name that a CA once vouched for never falls back to an unknown key.
 //! 9. *First use*.
 //!
@@ -66,6 +80,9 @@
 //! | `ca-then-pin`  | pin      | pin              | ca ‡        | unknown     | unknown     |
 //! | `enroll`       | pin      | pin              | ca          | pending     | invite ‡    |
 //! | `invite`       | pin      | pin              | ca          | unknown     | invite ‡    |
+//!
+//! A proven invitation comes before a CA: the gate records what the inviter chose. One that is not
+//! valid is refused as such, unless something else recognises the peer.
 //!
 //! Where a CA is asked and fails for a reason of its own (its time, its scope, the name), modes
 //! without first use refuse for that reason instead of `unknown`.

@@ -347,12 +347,12 @@ pub enum Rule {
     Purpose,
     /// A pin for the name or key.
     Pin,
+    /// A proven invitation.
+    Invitation,
     /// A CA path within scope.
     Ca,
     /// Never back from a CA to an unknown key.
     NoDowngrade,
-    /// A proven invitation.
-    Invitation,
     /// Certificates are valid now.
     Validity,
     /// An entry must be there once it was recorded.

@@ -304,6 +304,8 @@ fn accepting_a_peer_follows_the_table() {
 fn an_invitation_counts_in_the_modes_that_have_them() {
     let peer = native(1, Purpose::Dial);
     let invitee = Invitee::default();
+    let ca = Ca::new("corp");
+    let vouched = ca.leaf(&Says::name(&["laptop.example"]));
     check(&[
         Row {
             situation: "proven",
@@ -316,6 +318,18 @@ fn an_invitation_counts_in_the_modes_that_have_them() {
             ask: accept(&peer, nobody()).invited(Invited::Invalid),
             expected: "unknown unknown first-use record insecure unknown first-use record \
                        unknown unknown invite-invalid invite-invalid",
+        },
+        Row {
+            situation: "proven, listed CA",
+            ask: accept(&vouched, known(&[ca.line("accept", "*.example", "")]))
+                .invited(Invited::Proven(&invitee)),
+            expected: "ca unknown first-use record insecure ca ca ca unknown ca invite invite",
+        },
+        Row {
+            situation: "invalid, listed CA",
+            ask: accept(&vouched, known(&[ca.line("accept", "*.example", "")]))
+                .invited(Invited::Invalid),
+            expected: "ca unknown first-use record insecure ca ca ca unknown ca ca ca",
         },
         Row {
             situation: "proven, but revoked",

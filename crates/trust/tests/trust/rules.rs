@@ -549,6 +549,21 @@ fn a_name_once_recognised_by_a_ca_is_remembered_once() {
 }
 
 #[test]
+fn a_peer_that_a_ca_still_vouches_for_has_not_fallen_back() {
+    let ca = Ca::new("corp");
+    let peer = ca.leaf(&Says::name(&[HOST]));
+    let known = known(&[
+        ca.line("dial", "*", ""),
+        format!("@ca-verified dial {DIALLED}"),
+    ]);
+    assert_eq!(
+        Ask::dial(Mode::Tofu, &peer, known.clone()).word(),
+        "first-use"
+    );
+    assert_eq!(Ask::dial(Mode::Pin, &peer, known).word(), "unknown");
+}
+
+#[test]
 fn ca_then_pin_accepts_only_the_first_key_ever_after() {
     let ca = Ca::new("corp");
     let (first, second) = (ca.leaf(&Says::name(&[HOST])), ca.leaf(&Says::name(&[HOST])));
