@@ -16,12 +16,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::claim::harmless;
 use crate::error::StoreError;
 use crate::home::{Home, HomeFile};
 use crate::lock::HomeLock;
 use crate::stamp::Stamp;
 
 const VERSION: u32 = 1;
+
+/// Characters of what the parser says about a damaged file: a field's name, what was expected
+/// instead, and the place.
+const MAX_CAUSE: usize = 256;
 
 /// One such file.
 pub(crate) struct Ledger<T> {
@@ -86,9 +91,10 @@ impl<T: Serialize + DeserializeOwned + Clone + PartialEq> Ledger<T> {
         let Some(content) = self.home.read(self.file)? else {
             return Ok((Stamp::absent(), Vec::new()));
         };
+        // The parser quotes the file, control characters and all.
         let damaged = |cause: String| StoreError::Damaged {
             path: self.home.path(self.file),
-            cause,
+            cause: harmless(&cause, MAX_CAUSE),
         };
         let envelope: Envelope<Vec<T>> =
             serde_json::from_slice(&content.bytes).map_err(|e| damaged(e.to_string()))?;

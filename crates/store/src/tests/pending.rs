@@ -256,6 +256,27 @@ fn a_damaged_queue_is_refused_and_named() {
     }
 }
 
+#[test]
+fn a_damaged_queue_is_described_in_a_short_line_without_control_characters() {
+    for field in [
+        "\u{7f}\u{85}entries",
+        "\u{1b}[2J\u{202e}",
+        &"x".repeat(100_000),
+    ] {
+        let content = format!(
+            "{{\"version\":1,\"{}\":[]}}",
+            field.replace('\u{1b}', "\\u001b")
+        );
+        let message = damage(&content).expect("no such field").to_string();
+        assert!(
+            message.chars().all(|c| matches!(c, ' '..='~')),
+            "{message:?}"
+        );
+        assert!(message.contains("unknown field"), "{message}");
+        assert!(message.len() < 1000, "{} bytes", message.len());
+    }
+}
+
 /// What is wrong with this content.
 fn damage(content: &str) -> Option<StoreError> {
     let test = TestHome::new();
