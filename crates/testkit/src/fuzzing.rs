@@ -1,0 +1,112 @@
+//! The bodies of the fuzz targets: one function for each parser that reads other people's bytes.
+//!
+//! A body panics only where a promise is broken. Besides "does not crash" each asserts what its
+//! parser promises: what is accepted is read back from its own text, stays within the limits, and
+//! what is said about a refusal is short and can be printed on a terminal.
+//!
+//! `fuzz/fuzz_targets` feeds the bodies with inputs that libFuzzer invents; the ordinary test
+//! `tests/fuzz_corpus.rs` replays `fuzz/corpus` through the same bodies. `fuzz/README.md` says how
+//! to run one and how to add one.
+
+mod certs;
+mod identity;
+mod keys;
+mod store;
+mod tls;
+mod trust;
+mod tunnel;
+
+pub use certs::{anchor, ca_file, chain, metadata, root};
+pub use identity::{hash_text, time, words};
+pub use keys::{key_file, pbes2_key, pkcs8_key, sealed_key};
+pub use store::{audit_log, invitations_file, known_peers_file, pending_file};
+pub use tls::{answer, frame, hello, live_step};
+pub use trust::{
+    allow_rule, decision, invitation, invitation_body, known_peers, name, peer_argument, token,
+};
+pub use tunnel::tunnel_target;
+
+/// What a target does with one input.
+pub type Body = fn(&[u8]);
+
+/// Name and body of every target. The name is that of the binary in `fuzz/fuzz_targets` and of the
+/// folder in `fuzz/corpus`.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("allow_rule", allow_rule),
+    ("anchor", anchor),
+    ("answer", answer),
+    ("audit_log", audit_log),
+    ("ca_file", ca_file),
+    ("chain", chain),
+    ("decision", decision),
+    ("frame", frame),
+    ("hash_text", hash_text),
+    ("hello", hello),
+    ("invitation", invitation),
+    ("invitation_body", invitation_body),
+    ("invitations_file", invitations_file),
+    ("key_file", key_file),
+    ("known_peers", known_peers),
+    ("known_peers_file", known_peers_file),
+    ("live_step", live_step),
+    ("metadata", metadata),
+    ("name", name),
+    ("pbes2_key", pbes2_key),
+    ("peer_argument", peer_argument),
+    ("pending_file", pending_file),
+    ("pkcs8_key", pkcs8_key),
+    ("root", root),
+    ("sealed_key", sealed_key),
+    ("time", time),
+    ("token", token),
+    ("tunnel_target", tunnel_target),
+    ("words", words),
+];
+
+/// Joins certificates as the targets [`chain`] and [`decision`] take them: each after its length
+/// in two bytes, big-endian.
+pub fn join_certificates<C: AsRef<[u8]>>(certificates: &[C]) -> Vec<u8> {
+    let mut joined = Vec::new();
+    for certificate in certificates {
+        let der = certificate.as_ref();
+        let length = u16::try_from(der.len()).expect("a certificate below 64 kB");
+        joined.extend_from_slice(&length.to_be_bytes());
+        joined.extend_from_slice(der);
+    }
+    joined
+}
+
+/// The longest message about a refusal. Evidence is quoted, and quotes are bounded.
+const MAX_MESSAGE: usize = 4096;
+
+/// The most certificates that are taken from one input: twice as many as are ever accepted.
+const MAX_CERTIFICATES: usize = 2 * comity_certs::limits::MAX_CERTIFICATES;
+
+/// The reverse of [`join_certificates`]. A length that is too large takes what is left, so that
+/// every input means something.
+fn split_certificates(mut data: &[u8]) -> Vec<&[u8]> {
+    let mut certificates = Vec::new();
+    while let Some((length, rest)) = data.split_first_chunk() {
+        let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
+        let (certificate, rest) = rest.split_at(length);
+        certificates.push(certificate);
+        data = rest;
+        if certificates.len() == MAX_CERTIFICATES {
+            break;
+        }
+    }
+    certificates
+}
+
+/// The input as text: parsers of text never see anything else.
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
+
+/// Messages quote what a stranger wrote: they must neither grow with it nor steer a terminal.
+fn assert_printable(message: &dyn std::fmt::Display) {
+    let message = message.to_string();
+    assert!(message.len() <= MAX_MESSAGE, "{} bytes", message.len());
+    let control = message.chars().find(|c| c.is_control());
+    assert_eq!(control, None, "in {message:?}");
+}

@@ -1,0 +1,96 @@
+//! The frames of `comity/1`.
+
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use comity_tls::frame::{MAX_BODY, read_frame, write_frame};
+use comity_tls::hello::{
+    Hello, MAX_CLAIMED_NAME, MAX_SERVICE, MAX_SUCCESSION, MAX_SUCCESSION_BYTES, decode_accept,
+    decode_refuse, encode_accept, encode_refuse,
+};
+use comity_tls::live;
+
+use super::assert_printable;
+
+/// Frames, one after the other, as they come from a connection.
+pub fn frame(data: &[u8]) {
+    let mut rest = data;
+    while !rest.is_empty() {
+        let before = rest;
+        match ready(read_frame(&mut rest)) {
+            Ok((kind, body)) => {
+                assert!(body.len() <= MAX_BODY);
+                let mut written = Vec::new();
+                ready(write_frame(&mut written, kind, &body)).expect("it was read");
+                // Exactly the frame was taken: what follows is application data.
+                assert_eq!(written, before[..before.len() - rest.len()]);
+            }
+            Err(error) => return assert_printable(&error),
+        }
+    }
+}
+
+/// The dialer's request.
+pub fn hello(data: &[u8]) {
+    let hello = match Hello::decode(data) {
+        Ok(hello) => hello,
+        Err(error) => return assert_printable(&error),
+    };
+    let encoded = hello.encode();
+    assert_eq!(Hello::decode(&encoded).as_ref(), Ok(&hello));
+    // Keys of later versions are skipped, so it may be shorter than what came.
+    assert!(encoded.len() <= data.len() && encoded.len() <= MAX_BODY);
+    assert!(
+        hello
+            .service
+            .is_none_or(|name| name.as_str().len() <= MAX_SERVICE)
+    );
+    assert!(
+        hello
+            .claimed_name
+            .is_none_or(|name| name.len() <= MAX_CLAIMED_NAME)
+    );
+    assert!(hello.succession.len() <= MAX_SUCCESSION);
+    let stapled: usize = hello.succession.iter().map(Vec::len).sum();
+    assert!(stapled <= MAX_SUCCESSION_BYTES);
+}
+
+/// The acceptor's yes or no.
+pub fn answer(data: &[u8]) {
+    let accept = encode_accept();
+    match decode_accept(data) {
+        // There is one shortest yes.
+        Ok(()) => assert!(data == accept || data.len() > accept.len()),
+        Err(error) => assert_printable(&error),
+    }
+    match decode_refuse(data) {
+        Ok(Some(reason)) => {
+            let encoded = encode_refuse(reason);
+            let again = decode_refuse(&encoded).expect("our own encoding");
+            // The reason on the wire may be coarser, but is then stable.
+            assert_eq!(again.map(|r| r.wire_token()), Some(reason.wire_token()));
+        }
+        Ok(None) => {}
+        Err(error) => assert_printable(&error),
+    }
+    assert!(decode_accept(data).is_err() || decode_refuse(data).is_err());
+}
+
+/// A step of the live comparison.
+pub fn live_step(data: &[u8]) {
+    if live::fuzz_decode(data) {
+        assert!(data.len() >= 3, "a map, a key and a value");
+        // Nothing may follow the map.
+        let longer = [data, &[0]].concat();
+        assert!(!live::fuzz_decode(&longer));
+        assert!(!live::fuzz_decode(&data[..data.len() - 1]));
+    }
+}
+
+/// A future that only reads from memory is finished at its first poll.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("memory does not make anybody wait"),
+    }
+}
