@@ -9,10 +9,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use comity_certs::Metadata;
-use comity_identity::{Algorithm, NodeId, UnixTime};
+use comity_identity::{Algorithm, NodeId, Signer, UnixTime, has_low_s};
 use comity_keys::SoftwareKey;
-use comity_testkit::certificates::{Credential, Foreign, LeafOptions, Node, pem};
-use comity_testkit::fuzzing::join_certificates;
+use comity_testkit::certificates::{Credential, Foreign, LeafOptions, Node, TestKey, pem};
+use comity_testkit::fuzzing::join;
 use comity_tls::frame::FrameType;
 use comity_tls::hello::{Hello, InvitationProof, SubProtocol, encode_accept, encode_refuse};
 use comity_trust::Name;
@@ -20,10 +20,17 @@ use comity_trust::Reason;
 use comity_trust::invitation::{Invitation, InvitationId, InvitationSecret};
 use data_encoding::{BASE32_NOPAD, BASE64, HEXLOWER};
 
+/// The kinds of identity key.
+const ALGORITHMS: [(&str, Algorithm); 2] = [
+    ("p256", Algorithm::EcdsaP256),
+    ("ed25519", Algorithm::Ed25519),
+];
+
 fn main() {
     texts();
     certificates();
     decisions();
+    signatures();
     invitations();
     frames();
     keys();
@@ -141,7 +148,7 @@ fn known_peers(id: &NodeId, key: &str) {
 fn certificates() {
     for (name, text) in vectors("certificate") {
         let chain = certificates_in(&text);
-        write("chain", &name, &join_certificates(&chain));
+        write("chain", &name, &join(&chain));
         if name.starts_with("native-p256") || name.starts_with("native-root") {
             write("root", &name, chain.last().expect("a certificate"));
         }
@@ -166,7 +173,7 @@ fn certificates() {
     write(
         "chain",
         "public",
-        &join_certificates(&leaf.clone().followed_by(&[&below.der, &root.der]).chain),
+        &join(&leaf.clone().followed_by(&[&below.der, &root.der]).chain),
     );
     for (name, der) in [
         ("root", &root.der),
@@ -281,8 +288,30 @@ fn decisions() {
         let mut seed = vec![mode, choices];
         seed.extend_from_slice(&length.to_be_bytes());
         seed.extend_from_slice(document.as_bytes());
-        seed.extend_from_slice(&join_certificates(&credential.chain));
+        seed.extend_from_slice(&join(&credential.chain));
         write("decision", name, &seed);
+    }
+}
+
+/// Statements signed with a key of each kind, one copy malleated, and one over something else.
+fn signatures() {
+    for (name, algorithm) in ALGORITHMS {
+        let key = TestKey::generate(algorithm);
+        let message = b"statement".as_slice();
+        let signature = key.sign(message).expect("a software key");
+        write("signature", name, &join(&[key.spki(), message, &signature]));
+        let other = b"another".as_slice();
+        write(
+            "signature",
+            &format!("{name}-other"),
+            &join(&[key.spki(), other, &signature]),
+        );
+        let high = (0..64)
+            .map(|_| key.sign_once(message))
+            .find(|s| !has_low_s(s));
+        if let (Algorithm::EcdsaP256, Some(high)) = (algorithm, high) {
+            write("signature", "high-s", &join(&[key.spki(), message, &high]));
+        }
     }
 }
 
@@ -397,10 +426,7 @@ fn keys() {
         write("key_file", &name, text.as_bytes());
         write("sealed_key", &name, &unarmoured(text));
     }
-    for (name, algorithm) in [
-        ("p256", Algorithm::EcdsaP256),
-        ("ed25519", Algorithm::Ed25519),
-    ] {
+    for (name, algorithm) in ALGORITHMS {
         let key = SoftwareKey::generate(algorithm).expect("entropy");
         let plain = key.encode_plain().expect("a software key");
         let der = unarmoured(&plain);

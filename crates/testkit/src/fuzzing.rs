@@ -17,7 +17,7 @@ mod trust;
 mod tunnel;
 
 pub use certs::{anchor, ca_file, chain, metadata, root};
-pub use identity::{hash_text, time, words};
+pub use identity::{hash_text, signature, time, words};
 pub use keys::{key_file, pbes2_key, pkcs8_key, sealed_key};
 pub use store::{audit_log, invitations_file, known_peers_file, pending_file};
 pub use tls::{answer, frame, hello, live_step};
@@ -57,21 +57,22 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("pkcs8_key", pkcs8_key),
     ("root", root),
     ("sealed_key", sealed_key),
+    ("signature", signature),
     ("time", time),
     ("token", token),
     ("tunnel_target", tunnel_target),
     ("words", words),
 ];
 
-/// Joins certificates as the targets [`chain`] and [`decision`] take them: each after its length
-/// in two bytes, big-endian.
-pub fn join_certificates<C: AsRef<[u8]>>(certificates: &[C]) -> Vec<u8> {
+/// Joins several inputs, such as the certificates of a chain, as the targets [`chain`],
+/// [`decision`] and [`signature`] take them: each after its length in two bytes, big-endian.
+pub fn join<P: AsRef<[u8]>>(parts: &[P]) -> Vec<u8> {
     let mut joined = Vec::new();
-    for certificate in certificates {
-        let der = certificate.as_ref();
-        let length = u16::try_from(der.len()).expect("a certificate below 64 kB");
+    for part in parts {
+        let part = part.as_ref();
+        let length = u16::try_from(part.len()).expect("a part below 64 kB");
         joined.extend_from_slice(&length.to_be_bytes());
-        joined.extend_from_slice(der);
+        joined.extend_from_slice(part);
     }
     joined
 }
@@ -79,23 +80,23 @@ pub fn join_certificates<C: AsRef<[u8]>>(certificates: &[C]) -> Vec<u8> {
 /// The longest message about a refusal. Evidence is quoted, and quotes are bounded.
 const MAX_MESSAGE: usize = 4096;
 
-/// The most certificates that are taken from one input: twice as many as are ever accepted.
-const MAX_CERTIFICATES: usize = 2 * comity_certs::limits::MAX_CERTIFICATES;
+/// The most parts that are taken from one input: twice as many certificates as are ever accepted.
+const MAX_PARTS: usize = 2 * comity_certs::limits::MAX_CERTIFICATES;
 
-/// The reverse of [`join_certificates`]. A length that is too large takes what is left, so that
-/// every input means something.
-fn split_certificates(mut data: &[u8]) -> Vec<&[u8]> {
-    let mut certificates = Vec::new();
+/// The reverse of [`join`]. A length that is too large takes what is left, so that every input
+/// means something.
+fn split(mut data: &[u8]) -> Vec<&[u8]> {
+    let mut parts = Vec::new();
     while let Some((length, rest)) = data.split_first_chunk() {
         let length = usize::from(u16::from_be_bytes(*length)).min(rest.len());
-        let (certificate, rest) = rest.split_at(length);
-        certificates.push(certificate);
+        let (part, rest) = rest.split_at(length);
+        parts.push(part);
         data = rest;
-        if certificates.len() == MAX_CERTIFICATES {
+        if parts.len() == MAX_PARTS {
             break;
         }
     }
-    certificates
+    parts
 }
 
 /// The input as text: parsers of text never see anything else.

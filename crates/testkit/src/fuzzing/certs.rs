@@ -7,12 +7,12 @@ use comity_certs::{
 use comity_identity::{KeyHash, PeerId};
 use rustls_pki_types::ServerName;
 
-use super::{assert_printable, split_certificates, text};
+use super::{assert_printable, split, text};
 use crate::certificates::TODAY;
 
-/// A presented chain: certificates as of [`super::join_certificates`].
+/// A presented chain: certificates as of [`super::join`].
 pub fn chain(data: &[u8]) {
-    let certificates = split_certificates(data);
+    let certificates = split(data);
     let chain = match PresentedChain::parse(&certificates) {
         Ok(chain) => chain,
         Err(error) => return assert_printable(&error),

@@ -14,7 +14,7 @@ use comity_trust::{
 };
 use data_encoding::{BASE32_NOPAD, BASE64};
 
-use super::{assert_printable, split_certificates, text};
+use super::{assert_printable, split, text};
 use crate::certificates::TODAY;
 
 /// Entries of one document that are edited: each edit copies the document.
@@ -308,7 +308,7 @@ pub fn decision(data: &[u8]) {
     };
     let length = usize::from(u16::from_be_bytes([*high, *low])).min(rest.len());
     let (document, rest) = rest.split_at(length);
-    let Ok(chain) = PresentedChain::parse(&split_certificates(rest)) else {
+    let Ok(chain) = PresentedChain::parse(&split(rest)) else {
         return;
     };
     let Some(Ok(known)) = text(document).map(|t| KnownPeers::parse(&fill_in(t, &chain))) else {
