@@ -703,6 +703,20 @@ fn a_connection_by_id_lives_on_without_an_entry() {
 }
 
 #[test]
+fn a_node_that_no_ca_issued_is_unknown_to_cas_whatever_its_dates() {
+    // Within the tolerance for clocks the leaf counts as valid; to a CA path it has expired.
+    let peer = native(1, Purpose::Serve);
+    let late = BEGIN + DAY * 30 + CLOCK_TOLERANCE;
+    assert_eq!(
+        Ask::dial(Mode::Ca, &peer, nobody()).at(late).word(),
+        "unknown"
+    );
+    let remembered = known(&[format!("@ca-verified dial {DIALLED}")]);
+    let ask = Ask::dial(Mode::CaOrTofu, &peer, remembered).at(late);
+    assert_eq!(ask.word(), "downgrade");
+}
+
+#[test]
 fn an_expired_stranger_is_not_queued() {
     let peer = native(1, Purpose::Dial);
     let late = BEGIN + DAY * 30 + CLOCK_TOLERANCE + SECOND;
