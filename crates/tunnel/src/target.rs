@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::Ipv6Addr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::str::FromStr;
@@ -52,20 +53,30 @@ impl FromStr for Target {
         }
         let (host, port) = text.rsplit_once(':').unwrap_or(("127.0.0.1", text));
         let host = match host.strip_prefix('[').and_then(|h| h.strip_suffix(']')) {
-            Some(v6) => v6,
-            None if host.contains(':') => return Err(error()),
-            None => host,
+            Some(v6) => Some(v6).filter(|text| is_v6(text)),
+            None => Some(host).filter(|text| is_host(text)),
         };
-        match port.parse() {
-            Ok(port) if port != 0 && !host.is_empty() && !host.contains(char::is_whitespace) => {
-                Ok(Self::Tcp {
-                    host: host.to_owned(),
-                    port,
-                })
-            }
+        match (host, port.parse()) {
+            (Some(host), Ok(port)) if port != 0 => Ok(Self::Tcp {
+                host: host.to_owned(),
+                port,
+            }),
             _ => Err(error()),
         }
     }
+}
+
+/// An IPv6 address, possibly with a zone: link-local backends have one.
+fn is_v6(text: &str) -> bool {
+    let (address, zone) = text.split_once('%').unwrap_or((text, "0"));
+    address.parse::<Ipv6Addr>().is_ok() && is_host(zone)
+}
+
+/// What a resolver may be asked. Without the characters that mean something else in a target, so
+/// that what is printed is read as the same target.
+fn is_host(text: &str) -> bool {
+    let foreign = |c: char| c.is_whitespace() || c.is_control() || "[]:/%".contains(c);
+    !text.is_empty() && !text.contains(foreign)
 }
 
 impl fmt::Display for Target {
@@ -152,6 +163,7 @@ mod tests {
             ("5432", "127.0.0.1:5432"),
             ("db.example:5432", "db.example:5432"),
             ("[::1]:80", "[::1]:80"),
+            ("[fe80::1%eth0]:80", "[fe80::1%eth0]:80"),
             ("unix:/run/app.sock", "unix:/run/app.sock"),
             ("/run/app.sock", "unix:/run/app.sock"),
         ] {
@@ -171,6 +183,12 @@ mod tests {
             "::1:80",
             "unix:",
             "a b:80",
+            "[host]:80",
+            "[[::1]]:80",
+            "[/run/app.sock]:80",
+            "[::1%]:80",
+            "a/b:80",
+            "a\0:80",
         ] {
             assert!(text.parse::<Target>().is_err(), "{text:?}");
         }
