@@ -6,7 +6,8 @@
 //!
 //! An invitation is good for one key: [`Invitations::consume`] binds it to the first node that uses
 //! it, durably, before that node is told; if the answer is lost, the same node may try again until
-//! the invitation expires. Every other node is refused.
+//! the invitation expires. Every other node is refused. [`Invitations::settle`] closes the way back
+//! for a node that was entered and then removed.
 
 use std::fmt;
 use std::str::FromStr;
@@ -93,6 +94,10 @@ pub struct Consumption {
     /// When it was used first.
     #[serde(with = "crate::as_text")]
     pub at: UnixTime,
+    /// That node was entered as a known peer since. What is taken from it afterwards, it does not
+    /// get back by using the invitation once more.
+    #[serde(default)]
+    pub entered: bool,
 }
 
 /// The outcome of [`Invitations::consume`].
@@ -245,15 +250,35 @@ impl Invitations {
                 Some(Consumption { by, .. }) if by == *node => {
                     return Ok(Consumed::Retry(invitation.clone()));
                 }
-                Some(Consumption { by, at }) => {
+                Some(Consumption { by, at, .. }) => {
                     return Ok(Consumed::Refused(InviteRefusal::Used { by, at }));
                 }
                 None => {}
             }
             let deed = invitation.deed("use-invitation", Some(PeerId::Node(*node)));
             self.audit.append(lock, &deed)?;
-            invitation.consumed = Some(Consumption { by: *node, at: now });
+            invitation.consumed = Some(Consumption {
+                by: *node,
+                at: now,
+                entered: false,
+            });
             Ok(Consumed::First(invitation.clone()))
+        })
+    }
+
+    /// Remembers, durably, that `node` was entered as a known peer on the strength of the invitation
+    /// that it used. Another node's use, and an invitation that was withdrawn, stay as they are.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written. The node is known all the same.
+    pub fn settle(&self, id: &InvitationId, node: &NodeId) -> Result<(), StoreError> {
+        self.ledger.update(|_, all| {
+            let invitation = all.iter_mut().find(|i| i.id == *id);
+            let consumed = invitation.and_then(|i| i.consumed.as_mut());
+            if let Some(consumed) = consumed.filter(|c| c.by == *node) {
+                consumed.entered = true;
+            }
+            Ok(())
         })
     }
 }

@@ -40,7 +40,11 @@ fn the_first_key_may_retry_and_every_other_is_refused() {
     invitations.create(given.clone(), DAY).expect("created");
     let at = DAY + HOUR / 2;
     let consumed = Invitation {
-        consumed: Some(Consumption { by: node(1), at }),
+        consumed: Some(Consumption {
+            by: node(1),
+            at,
+            entered: false,
+        }),
         ..given.clone()
     };
     let consume = |number, now| {
@@ -178,6 +182,7 @@ fn the_largest_file_can_be_read_back() {
         consumed: Some(Consumption {
             by: node(1),
             at: DAY,
+            entered: true,
         }),
         ..invitation(1)
     };
@@ -228,6 +233,27 @@ fn names_and_lists_are_limited() {
         })
     ));
     assert!(matches!(create(1, &|_| ()), Err(InviteError::Duplicate(_))));
+}
+
+#[test]
+fn a_retry_tells_whether_its_node_was_entered_already() {
+    let test = TestHome::new();
+    let invitations = Invitations::new(&test.home, "test");
+    let id = invitation(1).id;
+    invitations.create(invitation(1), DAY).expect("created");
+    invitations.consume(&id, &node(1), DAY).expect("consumed");
+    // Only for the node that used it; for others, and without an invitation, nothing happens.
+    invitations.settle(&id, &node(2)).expect("no error");
+    invitations
+        .settle(&invitation(2).id, &node(1))
+        .expect("no error");
+    let entered = || match invitations.consume(&id, &node(1), DAY) {
+        Ok(Consumed::Retry(invitation)) => invitation.consumed.expect("used").entered,
+        other => panic!("{other:?}"),
+    };
+    assert!(!entered());
+    invitations.settle(&id, &node(1)).expect("written");
+    assert!(entered());
 }
 
 // T69
