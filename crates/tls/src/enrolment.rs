@@ -10,7 +10,8 @@ use comity_store::{
 };
 use comity_trust::invitation::{self, JoinStatement};
 use comity_trust::{
-    Edit, Entry, KnownPeers, Mode, Name, Names, Origin, Pin, Reason, Recognition, Side, What,
+    Edit, Entry, Invitee, KnownPeers, Mode, Name, Names, Origin, Pin, Reason, Recognition, Side,
+    Verdict, What,
 };
 
 use crate::acceptor::Request;
@@ -73,14 +74,18 @@ pub(crate) async fn redeem(
     exporter: [u8; 32],
 ) -> Result<Recognition, Reason> {
     let task = {
-        let matter = matter.clone();
-        move || redeem_blocking(&matter, &newcomer, &exporter)
+        let (matter, chain) = (matter.clone(), Arc::clone(chain));
+        move || redeem_blocking(&matter, &chain, &newcomer, &exporter)
     };
     tokio::task::spawn_blocking(task)
         .await
         .unwrap_or(Err(Reason::StoreError))?;
     match matter.pass(chain).await {
         Ok(recognition) => Ok(recognition),
+        // It was entered once and has been removed since: the invitation is used up.
+        Err(GateError::Refused(refusal)) if may_redeem(refusal.reason) => {
+            Err(Reason::InviteInvalid)
+        }
         Err(GateError::Refused(refusal)) => Err(refusal.reason),
         Err(_) => Err(Reason::StoreError),
     }
@@ -88,9 +93,14 @@ pub(crate) async fn redeem(
 
 fn redeem_blocking(
     matter: &Matter,
+    chain: &PresentedChain,
     newcomer: &Newcomer,
     exporter: &[u8; 32],
 ) -> Result<(), Reason> {
+    // The other modes say themselves whom they let in.
+    if !matches!(matter.mode, Mode::Enroll | Mode::Invite) {
+        return Err(Reason::InviteInvalid);
+    }
     let endpoint = &matter.endpoint;
     let (Some(proof), PeerId::Node(joiner)) = (&newcomer.proof, newcomer.peer) else {
         return Err(Reason::InviteInvalid);
@@ -109,20 +119,55 @@ fn redeem_blocking(
         .verify(&invitation.key.0, &proof.signature)
         .map_err(|_| Reason::InviteInvalid)?;
     let now = endpoint.clock.now();
+    would_be_let_in(matter, chain, &invitation, now)?;
     let consumed = endpoint.invitations.consume(&id, &joiner, now);
     let invitation = match consumed.map_err(store_error)? {
-        Consumed::First(invitation) | Consumed::Retry(invitation) => invitation,
+        Consumed::First(invitation) => invitation,
+        Consumed::Retry(invitation) if !was_entered(&invitation) => invitation,
+        // Its answer was lost, or what it got was taken from it since: nothing is given twice, and
+        // the gate decides on what is left.
+        Consumed::Retry(_) => return Ok(()),
         Consumed::Refused(cause) => {
             tracing::info!(peer = %joiner.short(), %cause, "invitation refused");
             return Err(Reason::InviteInvalid);
         }
     };
     enter(&endpoint.store, newcomer, &joiner, &invitation, now).map_err(store_error)?;
-    // It may have waited for approval before it was invited; failing to tidy up harms nothing.
+    // Failing to note either harms nothing now: the peer is known, and is told so.
+    if let Err(error) = endpoint.invitations.settle(&id, &joiner) {
+        tracing::warn!(%error, "an invitation could be used again by the peer that joined with it");
+    }
+    // It may have waited for approval before it was invited.
     if let Err(error) = endpoint.pending.remove(&newcomer.peer) {
         tracing::warn!(error = %error, "the queue still lists a peer that joined");
     }
     Ok(())
+}
+
+/// Whether a proven invitation lets this chain in at all. An invitation is not used up, and nothing
+/// is recorded, for a peer that the gate would refuse afterwards.
+fn would_be_let_in(
+    matter: &Matter,
+    chain: &PresentedChain,
+    invitation: &Invitation,
+    now: UnixTime,
+) -> Result<(), Reason> {
+    let label = |text: &String| Name::label(text).ok();
+    let invitee = Invitee {
+        label: invitation.label.as_ref().and_then(label),
+        services: invitation.services.clone(),
+        roles: invitation.roles.clone(),
+        networks: invitation.networks.clone(),
+    };
+    let snapshot = matter.endpoint.store.poll_changes();
+    match matter.decide_invited(chain, &snapshot.known, &invitee, now) {
+        Verdict::Accept(_) => Ok(()),
+        Verdict::Refuse(refusal) => Err(refusal.reason),
+    }
+}
+
+fn was_entered(invitation: &Invitation) -> bool {
+    invitation.consumed.is_some_and(|c| c.entered)
 }
 
 fn enter(
@@ -132,13 +177,12 @@ fn enter(
     invitation: &Invitation,
     now: UnixTime,
 ) -> Result<(), UpdateError> {
-    let wanted = invitation
-        .label
-        .as_deref()
-        .or(newcomer.claimed_name.as_deref());
+    let peer = PeerId::Node(*joiner);
+    let claimed = newcomer.claimed_name.as_deref();
+    let suffixed = claimed.map(|name| label_of_claim(name, peer));
     let admission = Admittance {
-        peer: PeerId::Node(*joiner),
-        wanted_label: wanted,
+        peer,
+        wanted_label: invitation.label.as_deref().or(suffixed.as_deref()),
         services: &invitation.services,
         roles: &invitation.roles,
         networks: &invitation.networks,
@@ -149,6 +193,13 @@ fn enter(
     store
         .decide_and_record(|known| ((), admission.change(known)))
         .map(drop)
+}
+
+/// The label of a joiner whom the inviter gave none: what it calls itself, and the beginning of its
+/// id. The bare claim would do for reading, but rules name labels (`--allow ssh=laptop`), and a rule
+/// outlives the peer it was made for: whoever is invited next must not become `laptop` by saying so.
+fn label_of_claim(claim: &str, peer: PeerId) -> String {
+    format!("{claim}-{}", peer.short().to_lowercase())
 }
 
 fn store_error(error: impl std::fmt::Display) -> Reason {

@@ -12,8 +12,8 @@ use comity_certs::{Form, PresentedChain};
 use comity_identity::UnixTime;
 use comity_store::{Change, Deed, Snapshot, UpdateError};
 use comity_trust::{
-    Direction, Edit, Expectation, Invited, KnownPeers, Mode, Phase, Query, Recognition, Refusal,
-    Verdict, decide,
+    Direction, Edit, Expectation, Invited, Invitee, KnownPeers, Mode, Phase, Query, Recognition,
+    Refusal, Verdict, decide,
 };
 use thiserror::Error;
 
@@ -49,6 +49,28 @@ impl Matter {
         phase: Phase,
         now: UnixTime,
     ) -> Verdict {
+        self.ask(chain, known, phase, Invited::No, now)
+    }
+
+    /// Decides as the gate would about a peer that proved an invitation.
+    pub(crate) fn decide_invited(
+        &self,
+        chain: &PresentedChain,
+        known: &KnownPeers,
+        invitee: &Invitee,
+        now: UnixTime,
+    ) -> Verdict {
+        self.ask(chain, known, Phase::Gate, Invited::Proven(invitee), now)
+    }
+
+    fn ask(
+        &self,
+        chain: &PresentedChain,
+        known: &KnownPeers,
+        phase: Phase,
+        invited: Invited<'_>,
+        now: UnixTime,
+    ) -> Verdict {
         let own = self.endpoint.credentials.own_keys();
         // The system's roots say nothing about native chains, and nothing when accepting.
         // Reading them takes time, so modes without a CA do without.
@@ -65,7 +87,7 @@ impl Matter {
             known,
             system_roots: roots,
             own: &own,
-            invited: Invited::No,
+            invited,
             now,
         })
     }
