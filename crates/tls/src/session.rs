@@ -55,7 +55,9 @@ pub(crate) struct Session {
     peer: PeerId,
     question: Question,
     rule: OnceLock<Rule>,
-    ends: UnixTime,
+    /// Seconds since 1970. Only ever earlier: an entry that was given an end while the connection
+    /// was open counts, and nothing prolongs a connection beyond its certificate.
+    ends: AtomicU64,
     ended: OnceLock<Ended>,
     reading: AtomicWaker,
     writing: AtomicWaker,
@@ -114,7 +116,7 @@ impl Registry {
     /// Ends the connections whose certificate has run out.
     pub fn expire(&self, now: UnixTime) {
         for session in self.open() {
-            if session.ends < now {
+            if session.ends.load(Ordering::Acquire) < now.as_secs() {
                 session.end(Reason::Expired);
             }
         }
@@ -134,7 +136,7 @@ impl Registry {
             peer,
             question,
             rule: OnceLock::new(),
-            ends,
+            ends: AtomicU64::new(ends.as_secs()),
             ended: OnceLock::new(),
             reading: AtomicWaker::new(),
             writing: AtomicWaker::new(),
@@ -170,10 +172,14 @@ impl Session {
     /// Whether the connection would still be accepted.
     pub(crate) fn ask(&self, snapshot: &Snapshot, now: UnixTime) -> Result<(), Reason> {
         match (self.question)(snapshot, now) {
-            Verdict::Accept(recognition) => match self.rule.get() {
-                Some(rule) => rule(&recognition),
-                None => Ok(()),
-            },
+            Verdict::Accept(recognition) => {
+                let ends = recognition.ends.as_secs();
+                self.ends.fetch_min(ends, Ordering::AcqRel);
+                match self.rule.get() {
+                    Some(rule) => rule(&recognition),
+                    None => Ok(()),
+                }
+            }
             Verdict::Refuse(refusal) => Err(refusal.reason),
         }
     }
