@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsStream, server};
 
-use crate::config::{self, ALPN_COMITY, ALPN_HTTP1, Versions};
+use crate::config::{self, ALPN_COMITY, ALPN_HTTP1, Versions, speaks_old_comity};
 use crate::endpoint::Endpoint;
 use crate::enrolment::{self, Newcomer};
 use crate::frame::{FrameError, FrameType, expect_frame, write_frame};
@@ -40,6 +40,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// The longest HTTP request head that is read before it is answered with a refusal.
 const MAX_REQUEST_HEAD: u64 = 16 * 1024;
+
+/// Bytes of a refused request's body that are read and forgotten.
+const MAX_DRAINED: u64 = 1024 * 1024;
 
 /// How an acceptor behaves.
 #[derive(Clone, Debug)]
@@ -257,6 +260,13 @@ impl Acceptor {
         )
         .map_err(|error| AcceptError::Internal(error.to_string()))?;
         let outcome = TlsAcceptor::from(Arc::new(config)).accept(io).await;
+        let outcome = outcome.and_then(|tls| match speaks_old_comity(tls.get_ref().1) {
+            false => Ok(tls),
+            true => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                config::OldComity,
+            )),
+        });
         match (outcome, verifier.seen.take()) {
             (Ok(tls), Evidence::Chain(chain)) => Ok((tls, chain)),
             (Ok(_), _) => Err(AcceptError::Internal("no chain was verified".to_owned())),
@@ -368,7 +378,7 @@ where
                 write_frame(tls, FrameType::Refuse, &encode_refuse(reason)).await?;
             }
             Request::Foreign(Some(alpn)) if alpn == ALPN_HTTP1 => {
-                refuse_http(tls, reason).await?;
+                return refuse_http(tls, reason).await;
             }
             Request::Foreign(_) => {}
         }
@@ -387,7 +397,8 @@ where
 {
     let mut head = Vec::new();
     let mut limited = (&mut *tls).take(MAX_REQUEST_HEAD);
-    while !head.ends_with(b"\r\n\r\n") {
+    // A body may have come along with the head.
+    while !head.windows(4).any(|end| end == b"\r\n\r\n") {
         let mut chunk = [0; 1024];
         let read = limited.read(&mut chunk).await?;
         if read == 0 {
@@ -403,6 +414,15 @@ where
         body.len()
     );
     tls.write_all(response.as_bytes()).await?;
-    tls.flush().await?;
+    tls.shutdown().await?;
+    drain(tls).await;
     Ok(())
+}
+
+/// Reads on until the peer closes: a connection that is closed with unread bytes of a request's
+/// body is reset, and the reset destroys the response on its way.
+async fn drain<S: AsyncRead + Unpin>(tls: &mut S) {
+    let mut chunk = [0; 1024];
+    let mut limited = tls.take(MAX_DRAINED);
+    while matches!(limited.read(&mut chunk).await, Ok(1..)) {}
 }

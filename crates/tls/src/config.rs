@@ -42,6 +42,19 @@ impl Versions {
     }
 }
 
+/// `comity/1` below TLS 1.3.
+#[derive(Debug, thiserror::Error)]
+#[error("comity/1 is spoken over TLS 1.3 only")]
+pub(crate) struct OldComity;
+
+/// Whether a connection has `comity/1` on an older version. [`Versions::Tls12Too`] is for foreign
+/// peers: what invitations and the live comparison export binds to the connection only in TLS 1.3
+/// (before, without the extended master secret, two connections could export the same: RFC 7627).
+pub(crate) fn speaks_old_comity<Data>(connection: &rustls::ConnectionCommon<Data>) -> bool {
+    connection.alpn_protocol() == Some(ALPN_COMITY)
+        && connection.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3)
+}
+
 /// aws-lc-rs, with X25519MLKEM768 preferred. Always handed over explicitly: another library in
 /// the same process may have brought another provider.
 pub(crate) fn provider() -> &'static Arc<CryptoProvider> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use comity_certs::Anchor;
-use comity_store::{Home, Invitations, PeerStore, Pending, StoreError};
+use comity_store::{Home, Invitations, PeerStore, Pending, Snapshot, StoreError};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
@@ -112,6 +112,17 @@ impl Endpoint {
         tasks.spawn(registry.run(snapshots, self.clock.clone()));
         tasks.spawn(Arc::clone(&self.credentials).keep_fresh(self.clock.clone()));
         tasks
+    }
+
+    /// What the store says now, whether or not [`Endpoint::upkeep`] runs: a process that dials twice
+    /// does not judge the second peer by what it remembered at the first.
+    pub(crate) async fn latest(&self) -> Arc<Snapshot> {
+        let store = Arc::clone(&self.store);
+        match tokio::task::spawn_blocking(move || store.poll_changes()).await {
+            Ok(snapshot) => snapshot,
+            // The gate looks again, and refuses when it cannot.
+            Err(_) => self.store.snapshot(),
+        }
     }
 
     /// The roots that vouch for public names. Reads and parses the system's at the first call,
