@@ -358,10 +358,51 @@ pub(crate) fn read_map<'b>(
             unknown = true;
         }
     }
-    if decoder.position() != body.len() {
+    if decoder.position() != body.len() || !has_shortest_heads(body) {
         return Err(ContentError::NotDeterministic);
     }
     Ok(unknown)
+}
+
+/// Whether every length and integer of well-formed CBOR has its shortest form, and nothing an
+/// indefinite length (RFC 8949 section 4.2.1). This holds for skipped values as well: what one
+/// version skips, another reads.
+fn has_shortest_heads(mut rest: &[u8]) -> bool {
+    // The content of arrays, maps and tags follows their heads, so one pass sees every head.
+    while let [head, after @ ..] = rest {
+        let (major, short) = (head >> 5, head & 0x1f);
+        let (width, least) = match short {
+            ..24 => (0, 0),
+            // Simple values below 32 have the short form (section 3.3).
+            24 if major == 7 => (1, 32),
+            // Floating-point numbers are not integers; nothing that is read here has any.
+            25..=27 if major == 7 => (1 << (short - 24), 0),
+            24 => (1, 24),
+            25 => (2, 1 << 8),
+            26 => (4, 1 << 16),
+            27 => (8, 1 << 32),
+            _ => return false,
+        };
+        let Some((argument, content)) = after.split_at_checked(width) else {
+            return false;
+        };
+        let long = argument
+            .iter()
+            .fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
+        if long < least {
+            return false;
+        }
+        let value = if width == 0 { short.into() } else { long };
+        let skipped = match major {
+            2 | 3 => usize::try_from(value).ok(),
+            _ => Some(0),
+        };
+        let Some(next) = skipped.and_then(|length| content.get(length..)) else {
+            return false;
+        };
+        rest = next;
+    }
+    true
 }
 
 #[cfg(test)]
@@ -385,6 +426,35 @@ mod tests {
     fn hello_is_read_back() {
         for hello in [full(), Hello::new(SubProtocol::Tunnel)] {
             assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+        }
+    }
+
+    #[test]
+    fn overlong_numbers_and_indefinite_lengths_are_refused_everywhere() {
+        for body in [
+            // The map, its key, its value.
+            &[0xb8, 1, 1, 1][..],
+            &[0xa1, 0x18, 1, 1],
+            &[0xa1, 1, 0x18, 1],
+            &[0xa1, 1, 0x19, 0, 1],
+            &[0xa1, 1, 0x1b, 0, 0, 0, 0, 0, 0, 0, 1],
+            &[0xbf, 1, 1, 0xff],
+            // Inside a value that is skipped: in an array, as a length, as a simple value.
+            &[0xa2, 1, 1, 9, 0x81, 0x18, 23],
+            &[0xa2, 1, 1, 9, 0x58, 2, 0, 0],
+            &[0xa2, 1, 1, 9, 0x9f, 0xff],
+            &[0xa2, 1, 1, 9, 0xf8, 0x14],
+        ] {
+            assert!(decode_accept(body).is_err(), "{body:02x?}");
+        }
+        for body in [
+            &[0xa1, 1, 1][..],
+            &[0xa2, 1, 1, 9, 0x81, 0x18, 24],
+            &[0xa2, 1, 1, 9, 0x19, 1, 0],
+            &[0xa2, 1, 1, 9, 0x42, 0x18, 1],
+            &[0xa2, 1, 1, 0x18, 99, 0xf9, 0, 0],
+        ] {
+            assert_eq!(decode_accept(body), Ok(()), "{body:02x?}");
         }
     }
 
