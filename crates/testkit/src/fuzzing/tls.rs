@@ -38,6 +38,7 @@ pub fn hello(data: &[u8]) {
     };
     let encoded = hello.encode();
     assert_eq!(Hello::decode(&encoded).as_ref(), Ok(&hello));
+    assert!(overlong(data).iter().all(|map| Hello::decode(map).is_err()));
     // Keys of later versions are skipped, so it may be shorter than what came.
     assert!(encoded.len() <= data.len() && encoded.len() <= MAX_BODY);
     assert!(
@@ -59,8 +60,11 @@ pub fn hello(data: &[u8]) {
 pub fn answer(data: &[u8]) {
     let accept = encode_accept();
     match decode_accept(data) {
-        // There is one shortest yes.
-        Ok(()) => assert!(data == accept || data.len() > accept.len()),
+        Ok(()) => {
+            // There is one shortest yes.
+            assert!(data == accept || data.len() > accept.len());
+            assert!(overlong(data).iter().all(|map| decode_accept(map).is_err()));
+        }
         Err(error) => assert_printable(&error),
     }
     match decode_refuse(data) {
@@ -76,10 +80,23 @@ pub fn answer(data: &[u8]) {
     assert!(decode_accept(data).is_err() || decode_refuse(data).is_err());
 }
 
+/// The same map with an overlong head, and with an overlong first key: never deterministic CBOR.
+fn overlong(map: &[u8]) -> Vec<Vec<u8>> {
+    let mut spellings = Vec::new();
+    if let [head @ 0xa0..=0xb7, rest @ ..] = map {
+        spellings.push([&[0xb8, head & 0x1f], rest].concat());
+        if let [key @ 0..=0x17, rest @ ..] = rest {
+            spellings.push([&[*head, 0x18, *key], rest].concat());
+        }
+    }
+    spellings
+}
+
 /// A step of the live comparison.
 pub fn live_step(data: &[u8]) {
     if live::fuzz_decode(data) {
         assert!(data.len() >= 3, "a map, a key and a value");
+        assert!(overlong(data).iter().all(|map| !live::fuzz_decode(map)));
         // Nothing may follow the map.
         let longer = [data, &[0]].concat();
         assert!(!live::fuzz_decode(&longer));
