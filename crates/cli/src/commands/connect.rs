@@ -9,7 +9,8 @@ use comity_certs::PresentedChain;
 use comity_identity::PeerId;
 use comity_store::{Change, Deed, PeerStore};
 use comity_tls::{
-    Alpn, Connection, DialError, Dialer, LeafProfile, ServiceName, Versions, Wish, alert_of,
+    Alpn, Connection, DialError, Dialer, Endpoint, LeafProfile, ServiceName, Versions, Wish,
+    alert_of,
 };
 use comity_trust::{
     Confirmed, Direction, Edit, Entry, Mode, Name, Names, Origin, Pin, Reason, Refusal, Side,
@@ -45,7 +46,7 @@ pub(crate) fn connect(context: &Context, args: &Connect) -> Outcome {
         })
         .transpose()?;
     let dialling = prepare(context, &args.dial)?;
-    let peer = accept_invitation(context, peer, args)?;
+    let peer = accept_invitation(context, dialling.dialer.endpoint(), peer, args)?;
     let planned = plan(&dialling, &peer, Wish::Service(service), &args.dial, args)?;
     let subject = subject(&peer, &planned);
     match &args.listen {
@@ -54,8 +55,13 @@ pub(crate) fn connect(context: &Context, args: &Connect) -> Outcome {
     }
 }
 
-/// A PEER that is an invitation is joined first, and then connected to by id.
-fn accept_invitation(context: &Context, peer: &str, args: &Connect) -> Result<String, Failure> {
+/// A PEER that is an invitation is joined first, and then connected to by its label.
+fn accept_invitation(
+    context: &Context,
+    endpoint: &Endpoint,
+    peer: &str,
+    args: &Connect,
+) -> Result<String, Failure> {
     if !comity_trust::invitation::has_prefix(peer) {
         return Ok(peer.to_owned());
     }
@@ -67,7 +73,7 @@ fn accept_invitation(context: &Context, peer: &str, args: &Connect) -> Result<St
     };
     let invitation = comity_trust::invitation::Invitation::parse(peer)
         .map_err(|error| Failure::unable(format!("this is no usable invitation: {error}")))?;
-    invite::redeem(context, invitation, &join)
+    invite::redeem(context, endpoint, invitation, &join)
 }
 
 /// Reads what decides how peers are dialled.

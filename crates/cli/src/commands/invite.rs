@@ -8,7 +8,7 @@ use comity_agent::{
 };
 use comity_identity::{NodeId, PeerId};
 use comity_store::{Change, Deed, InvitationId, Invitations, PeerStore, UpdateError};
-use comity_tls::{Dialer, LeafProfile, ServiceName, free_label};
+use comity_tls::{Dialer, Endpoint, LeafProfile, ServiceName, free_label};
 use comity_trust::invitation::Invitation;
 use comity_trust::{Confirmed, Reason};
 use comity_trust::{Edit, Entry, KnownPeers, Name, Names, Origin, Pin, Side, What};
@@ -62,7 +62,9 @@ pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
 fn offer(context: &Context, args: &Invite) -> Result<Offer, Failure> {
     for service in &args.services {
         if service != "*" {
-            service.parse::<ServiceName>().map_err(Failure::unable)?;
+            service
+                .parse::<ServiceName>()
+                .map_err(|e| Failure::unable(format!("--for {service}: {e}")))?;
         }
     }
     if let Some(label) = &args.label {
@@ -174,8 +176,11 @@ pub(crate) fn join(context: &Context, args: &Join) -> Outcome {
     };
     let invitation = Invitation::parse(&text)
         .map_err(|error| Failure::unable(format!("this is no usable invitation: {error}")))?;
-    let label = redeem(context, invitation.clone(), args)?;
-    let value = json!({ "label": label, "id": invitation.inviter.to_string() });
+    let home = context.open_home()?;
+    let node = context.node(&home, LeafProfile::default(), "comity join")?;
+    let inviter = invitation.inviter;
+    let label = redeem(context, &node.endpoint, invitation, args)?;
+    let value = json!({ "label": label, "id": inviter.to_string() });
     context.shell.answer(&label, &value);
     context.shell.say(format_args!(
         "joined; reach its services with `comity connect {label}/SERVICE`"
@@ -183,9 +188,11 @@ pub(crate) fn join(context: &Context, args: &Join) -> Outcome {
     Ok(Exit::Yes)
 }
 
-/// Redeems an invitation and remembers the inviter. Answers its label.
+/// Redeems an invitation and remembers the inviter. Answers its label, which this endpoint knows
+/// from now on.
 pub(crate) fn redeem(
     context: &Context,
+    endpoint: &Endpoint,
     invitation: Invitation,
     args: &Join,
 ) -> Result<String, Failure> {
@@ -196,9 +203,7 @@ pub(crate) fn redeem(
                 .because(Reason::InviteInvalid),
         );
     }
-    let home = context.open_home()?;
-    let node = context.node(&home, LeafProfile::default(), "comity join")?;
-    let config = context.config(&home)?;
+    let config = context.config(&context.open_home()?)?;
     let suggested = args.name.clone().or(config.name().map(|s| s.value));
     let suggested = suggested.or_else(machine_label);
     let subject = Subject {
@@ -209,18 +214,12 @@ pub(crate) fn redeem(
     let route = Planned::of_invitation(Arc::clone(&invitation), suggested, args.addr.as_deref())
         .map_err(Failure::unable)?;
     // Before dialling: an invitation that was used up for a name we cannot take would be lost.
-    let wanted = wanted_label(args, &invitation, &node.endpoint.store().snapshot().known)?;
-    let dialer = Dialer::new(node.endpoint.clone());
+    let wanted = wanted_label(args, &invitation, &endpoint.store().snapshot().known)?;
+    let dialer = Dialer::new(endpoint.clone());
     let dialled = block_on(async { route.dial(&dialer).await })?;
     let connection = dialled.map_err(|error| dial_failure(&subject, &error))?;
     drop(connection);
-    remember(
-        node.endpoint.store(),
-        &invitation,
-        args.addr.as_deref(),
-        &wanted,
-    )
-    .map_err(|error| {
+    remember(endpoint.store(), &invitation, args.addr.as_deref(), &wanted).map_err(|error| {
         Failure::of("joined, but the inviter could not be remembered", &error)
             .hint("run the same command again: the invitation still counts for this machine")
     })
