@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use zeroize::Zeroizing;
 
 use crate::args::{Cli, Command, Global};
-use crate::shell::{Failure, Shell, chain};
+use crate::shell::{Failure, Shell, chain, no_terminal};
 
 /// The surroundings of a command.
 #[derive(Debug)]
@@ -81,6 +81,9 @@ impl Context {
                 let line = text.lines().next().unwrap_or_default();
                 Ok(Zeroizing::new(line.to_owned()))
             }
+            None if no_terminal() => Err(no(
+                "there is no terminal to ask at; --passphrase-file names a file with it".to_owned(),
+            )),
             None => rpassword::prompt_password("passphrase of the identity key: ")
                 .map(Zeroizing::new)
                 .map_err(|error| no(format!("{error}; --passphrase-file names a file with it"))),

@@ -173,6 +173,12 @@ impl Shell {
     }
 }
 
+/// Whether `COMITY_NO_TERMINAL` says that nobody can be asked, for scripts that run in a terminal
+/// before which nobody sits.
+pub(crate) fn no_terminal() -> bool {
+    std::env::var_os("COMITY_NO_TERMINAL").is_some()
+}
+
 /// The person at the terminal, even while standard input and output carry data.
 #[derive(Debug)]
 pub(crate) struct Terminal {
@@ -181,10 +187,9 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// `None` when the process has no terminal. `COMITY_NO_TERMINAL` says that there is none, for
-    /// scripts that run in one but have nobody to ask.
+    /// `None` when the process has no terminal.
     pub(crate) fn open() -> Option<Self> {
-        if std::env::var_os("COMITY_NO_TERMINAL").is_some() {
+        if no_terminal() {
             return None;
         }
         let open = || File::options().read(true).write(true).open("/dev/tty");
