@@ -27,6 +27,7 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
     let node = context.node(&home, profile, "comity serve")?;
     let known = &node.endpoint.store().snapshot().known;
     let services = services(args, &config, known)?;
+    warn_of_strangers(context, &services, known);
     let listen = args
         .listen
         .clone()
@@ -47,6 +48,23 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
     block_on(listen_and_serve(
         context, &listen, &node, acceptor, services,
     ))?
+}
+
+/// A rule with an id opens a service to whoever is recognised with it. It does not make the id
+/// known: that is a pin, and belongs where `comity trust` shows it.
+fn warn_of_strangers(context: &Context, services: &Services, known: &KnownPeers) {
+    for service in services.iter() {
+        for rule in &service.rules {
+            if let AllowRule::Id(id) = rule
+                && known.pins_of(*id).next().is_none()
+            {
+                context.shell.warn(format_args!(
+                    "--allow {}={id}: this id is not known here yet; `comity trust add LABEL {id}` makes it known",
+                    service.name
+                ));
+            }
+        }
+    }
 }
 
 async fn listen_and_serve(
