@@ -110,11 +110,11 @@ pub(crate) fn refusal_failure(
     let presented = refusal.presented;
     let failure = |text: &str| Failure::no(format!("refused {whom}: {text}"));
     let failure = match &refusal.evidence {
-        Evidence::Changed { known, expected, .. } if known.is_empty() => {
-            let told = expected.map_or_else(String::new, |id| id.to_string());
-            failure("its key is not the one that was asked for")
-                .detail(format!("expected   {told}"))
-                .detail(format!("presented  {presented}"))
+        Evidence::Changed { known, expected: Some(expected), .. } if known.is_empty() => {
+            another_than(failure, *expected, presented)
+        }
+        Evidence::Unknown { expected: Some(expected), .. } => {
+            another_than(failure, *expected, presented)
         }
         Evidence::Changed { known, .. } => changed(&whom, subject, known, presented),
         Evidence::Revoked { line } => failure("a key it presents is revoked")
@@ -163,6 +163,14 @@ pub(crate) fn refusal_failure(
         _ => failure(refusal.reason.token()),
     };
     failure.detail(NO_DATA).because(refusal.reason)
+}
+
+/// Whoever names an id wants that peer and no other: there is nothing to add or replace.
+fn another_than(failure: impl Fn(&str) -> Failure, expected: PeerId, presented: PeerId) -> Failure {
+    failure("its key is not the one that was asked for")
+        .detail(format!("expected   {expected}"))
+        .detail(format!("presented  {presented}"))
+        .hint("somebody else has this address now, or sits in between")
 }
 
 fn changed(whom: &str, subject: &Subject, known: &[KnownPin], presented: PeerId) -> Failure {
