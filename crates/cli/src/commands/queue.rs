@@ -30,10 +30,13 @@ pub(crate) fn pending(context: &Context) -> Outcome {
 
 /// What a stranger says of itself stands in quotes: it is a claim.
 fn describe(request: &PendingRequest) -> String {
-    let claimed = request.claimed_label.as_deref().unwrap_or("");
+    let claimed = match request.claimed_label.as_deref() {
+        Some(label) => format!("calls itself \"{label}\""),
+        None => "gives no name".to_owned(),
+    };
     let service = request.service.as_deref().unwrap_or("default");
     format!(
-        "{}\n  {}\n  calls itself \"{claimed}\", wants \"{service}\", from {}, first {}, last {}",
+        "{}\n  {}\n  {claimed}, wants \"{service}\", from {}, first {}, last {}",
         request.peer,
         request.peer.key_hash().words(),
         request.address,
@@ -59,7 +62,9 @@ pub(crate) fn approve(context: &Context, args: &TrustApprove) -> Outcome {
     let home = context.open_home()?;
     let peer = full_id(&args.id)?;
     for service in args.grants.services.iter().filter(|s| *s != "*") {
-        service.parse::<ServiceName>().map_err(Failure::unable)?;
+        service
+            .parse::<ServiceName>()
+            .map_err(|e| Failure::unable(format!("--for {service}: {e}")))?;
     }
     let queue = Pending::new(&home, "comity trust approve");
     let waiting = queue.list(now()).map_err(|error| store_failure(&error))?;
