@@ -79,9 +79,9 @@ fn refused_by_peer(whom: &str, reason: Option<Reason>) -> Failure {
     };
     match reason {
         Reason::Pending => failure("we are not known there yet, and now wait for approval")
-            .hint("give its operator your id, see `comity id`; there: `comity trust approve ID`"),
+            .hint("give its operator our id; there: `comity trust approve ID --for SERVICE`"),
         Reason::Unknown => failure("we are not known there")
-            .hint("ask its operator for an invitation, or give them your id, see `comity id`"),
+            .hint("ask its operator for an invitation, or give them our id"),
         Reason::NotAuthorised => failure("no such service, or not for us").hint(
             "check the service's name, or ask the operator to grant it with `--for` or `--allow`",
         ),
@@ -123,9 +123,10 @@ pub(crate) fn refusal_failure(
             .hint("a revocation is permanent; only removing the line by hand undoes it"),
         Evidence::Unknown { ca, .. } => {
             let failure = failure("its key is not known here").detail(key_lines(presented));
-            let failure = match ca {
-                Some(ca) => failure.detail(format!("no CA vouches for it: {ca}")),
-                None => failure,
+            // Nodes are their own authorities: that no CA vouches for one is no news.
+            let failure = match (ca, presented) {
+                (Some(ca), PeerId::Key(_)) => failure.detail(format!("no CA vouches for it: {ca}")),
+                _ => failure,
             };
             failure
                 .hint(format!("compare the id with its operator, then run `comity trust add {} {presented}`", subject.typed))

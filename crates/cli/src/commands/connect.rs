@@ -287,7 +287,17 @@ pub(crate) async fn dial(
         }
         dialled => dialled,
     };
-    let connection = dialled.map_err(|error| dial_failure(subject, &error))?;
+    let connection = dialled.map_err(|error| {
+        let failure = dial_failure(subject, &error);
+        match error {
+            // What the peer's operator needs in order to let us in.
+            DialError::RefusedByPeer(Some(Reason::Pending | Reason::Unknown)) => {
+                let id = dialling.dialer.endpoint().credentials().node_id();
+                failure.detail(format!("our id     {id}"))
+            }
+            _ => failure,
+        }
+    })?;
     for warning in &connection.peer.warnings {
         context.shell.warn(warning_text(&subject.typed, warning));
     }
