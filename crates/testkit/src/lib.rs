@@ -3,3 +3,4 @@
 pub mod certificates;
 pub mod foreign;
 pub mod fuzzing;
+pub mod world;
