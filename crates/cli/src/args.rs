@@ -440,29 +440,30 @@ pub(crate) struct TrustVerify {
     pub(crate) text: Vec<String>,
 }
 
-/// Say what would happen with a peer, rule by rule, without connecting
+/// Say what would happen with a peer, rule by rule
+///
+/// Without --cert the peer is dialled for its certificate, and learns nothing of us: the handshake
+/// ends before our own certificate would leave. Nothing is remembered.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   comity trust explain db1                          would we recognise db1 when dialling?
-  comity trust explain laptop --accept enroll       … when it dials us?
   comity trust explain db.example:7117 --cert db.pem
-  comity trust explain db.example:7117 --scan       ask the peer for its certificate first")]
+  comity trust explain laptop --accept enroll --cert laptop.pem
+                                                    … and laptop when it dials us?
+  comity trust explain laptop --accept enroll --cert laptop.pem --service db")]
 pub(crate) struct TrustExplain {
     /// A label, HOST:PORT, or an id
     pub(crate) peer: String,
     /// PEM file with the chain the peer would present
-    #[arg(long, value_name = "FILE", conflicts_with = "scan", value_hint = clap::ValueHint::FilePath)]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub(crate) cert: Option<PathBuf>,
-    /// Connect and take the chain that is presented there
-    #[arg(long)]
-    pub(crate) scan: bool,
     /// Explain dialling in this mode [default: as `connect`]
     #[arg(long, value_name = "MODE", conflicts_with = "accept")]
     pub(crate) trust: Option<Mode>,
     /// Explain accepting, in this mode
     #[arg(long, value_name = "MODE")]
     pub(crate) accept: Option<Mode>,
-    /// Also say whether it may use this service
+    /// Also say whether it may use this service of ours
     #[arg(long, value_name = "SERVICE")]
     pub(crate) service: Option<String>,
     /// PEM file of CAs to use instead of the system's
