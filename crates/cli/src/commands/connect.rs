@@ -387,9 +387,9 @@ fn read_answer(answer: &str, presented: PeerId) -> Answer {
         _ => {}
     }
     match super::memory::compares(answer, presented.key_hash()) {
-        Some((true, how)) => Answer::Yes(Some(how)),
-        Some((false, _)) => Answer::Differs,
-        None => Answer::Unclear,
+        Ok((true, how)) => Answer::Yes(Some(how)),
+        Ok((false, _)) => Answer::Differs,
+        Err(_) => Answer::Unclear,
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use comity_certs::Anchor;
-use comity_identity::{KeyHash, PeerId, Words};
+use comity_identity::{KeyHash, ParseHashError, PeerId, Words};
 use comity_store::{Change, Deed, Home, PeerStore, UpdateError};
 use comity_trust::{
     Confirmed, Edit, EditError, Entry, KnownPeers, Name, NameItem, Names, NamesError, Origin,
@@ -62,6 +62,9 @@ pub(crate) fn show(context: &Context, args: &TrustShow) -> Outcome {
 pub(crate) fn add(context: &Context, args: &TrustAdd) -> Outcome {
     let home = context.open_home()?;
     let names = names(args)?;
+    if args.ca.is_some() {
+        refuse_ca_for_everybody(context, args, &names)?;
+    }
     let mut entries = Vec::new();
     match &args.ca {
         Some(path) => {
@@ -93,6 +96,34 @@ pub(crate) fn add(context: &Context, args: &TrustAdd) -> Outcome {
         .shell
         .answer(format_args!("added {}", args.name), &value);
     Ok(Exit::Yes)
+}
+
+/// When we accept, nobody was asked for, so a CA counts only for those its line names.
+fn refuse_ca_for_everybody(
+    context: &Context,
+    args: &TrustAdd,
+    names: &Names,
+) -> Result<(), Failure> {
+    const NEEDED: &str = "when we accept, a CA must be limited to names, --network or --role";
+    let grants = &args.grants;
+    let everybody = |item: &NameItem| item.to_string().bytes().all(|b| b"*?:".contains(&b));
+    if !names.items().iter().any(everybody)
+        || !grants.networks.is_empty()
+        || !grants.roles.is_empty()
+    {
+        return Ok(());
+    }
+    match args.side {
+        SideArg::Accept => Err(Failure::unable(NEEDED)
+            .hint("name whom it may vouch for, such as `*.corp.example` instead of `*`")),
+        SideArg::Both => {
+            context
+                .shell
+                .warn(format_args!("{NEEDED}; this one counts only when we dial"));
+            Ok(())
+        }
+        SideArg::Dial => Ok(()),
+    }
 }
 
 /// The names of an entry; for a CA always patterns, which may name hosts without ports.
@@ -278,13 +309,9 @@ pub(crate) fn verify(context: &Context, args: &TrustVerify) -> Outcome {
     let mut confirmed = None;
     for (_, pin) in &pins {
         match compares(&text, pin_hash(pin)) {
-            None => {
-                return Err(Failure::unable(format!(
-                    "`{text}` is neither an id nor twelve words"
-                )));
-            }
-            Some((true, how)) => confirmed = Some((*pin, how)),
-            Some((false, _)) => {}
+            Err(cause) => return Err(Failure::unable(format!("`{text}` {cause}"))),
+            Ok((true, how)) => confirmed = Some((*pin, how)),
+            Ok((false, _)) => {}
         }
     }
     let Some((pin, how)) = confirmed else {
@@ -321,19 +348,26 @@ pub(crate) fn verify(context: &Context, args: &TrustVerify) -> Outcome {
     Ok(Exit::Yes)
 }
 
-/// Whether a typed id, hexadecimal digits or words are those of `hash`, and which they were; `None`
-/// when the text is none of these.
-pub(crate) fn compares(text: &str, hash: KeyHash) -> Option<(bool, &'static str)> {
+/// Whether a typed id, hexadecimal digits or words are those of `hash`, and which they were; what
+/// is wrong with it when the text is none of these.
+pub(crate) fn compares(text: &str, hash: KeyHash) -> Result<(bool, &'static str), String> {
     let bare = text.trim();
     let bare = ["node:", "key:", "cert:"]
         .iter()
         .find_map(|prefix| bare.strip_prefix(prefix))
         .unwrap_or(bare);
-    if let Ok(typed) = bare.parse::<KeyHash>() {
-        return Some((typed == hash, "id"));
+    match bare.parse::<KeyHash>() {
+        Ok(typed) => return Ok((typed == hash, "id")),
+        // An id with a slip in it is not another id.
+        Err(error @ (ParseHashError::CheckCharacter { .. } | ParseHashError::TrailingBits)) => {
+            return Err(format!("is no id: {error}"));
+        }
+        Err(_) => {}
     }
-    let words: Words = bare.parse().ok()?;
-    Some((words == hash.words(), "words"))
+    match bare.parse::<Words>() {
+        Ok(words) => Ok((words == hash.words(), "words")),
+        Err(_) => Err("is neither an id nor twelve words".to_owned()),
+    }
 }
 
 /// The keys that are pinned under a name.
@@ -626,12 +660,12 @@ mod tests {
         let hash = KeyHash::of_spki(b"key");
         let other = KeyHash::of_spki(b"other");
         for text in [hash.to_string(), hash.to_hex(), format!("key:{hash}")] {
-            assert_eq!(compares(&text, hash), Some((true, "id")), "{text}");
-            assert_eq!(compares(&text, other), Some((false, "id")), "{text}");
+            assert_eq!(compares(&text, hash), Ok((true, "id")), "{text}");
+            assert_eq!(compares(&text, other), Ok((false, "id")), "{text}");
         }
         let words = hash.words().to_string();
-        assert_eq!(compares(&words, hash), Some((true, "words")));
-        assert_eq!(compares(&words, other), Some((false, "words")));
-        assert_eq!(compares("maybe", hash), None);
+        assert_eq!(compares(&words, hash), Ok((true, "words")));
+        assert_eq!(compares(&words, other), Ok((false, "words")));
+        assert!(compares("maybe", hash).is_err());
     }
 }
