@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use comity_agent::{Planned, Planning, split_service};
+use comity_agent::{PlanError, Planned, Planning, split_service};
 use comity_identity::PeerId;
 use comity_store::{Change, Deed, PeerStore, UpdateError};
 use comity_tls::hello::SubProtocol;
@@ -88,7 +88,8 @@ async fn wait_for(context: &Context, args: &Verify, address: &str) -> Outcome {
 /// The one peer that is awaited: a caller with another key is sent away.
 fn expected_peer(text: &str, store: &PeerStore) -> Result<PeerId, Failure> {
     let known = &store.snapshot().known;
-    let target = resolve(text, known).map_err(Failure::unable)?;
+    let target =
+        resolve(text, known).map_err(|error| connect::plan_failure(&PlanError::Target(error)))?;
     let ids: Vec<PeerId> = match &target {
         Target::Id { id, .. } => vec![*id],
         Target::Known { label, .. } => super::memory::peers_named(known, label),
