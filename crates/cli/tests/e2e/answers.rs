@@ -1,0 +1,362 @@
+//! What every command has: help with examples, answers for programs, exit codes.
+
+use std::fs;
+use std::process::Command;
+
+use comity_testkit::foreign::{Program, run};
+use serde_json::Value;
+
+use crate::backend;
+use crate::home::{Home, assert_says, expect_exit};
+
+/// Every command that does something.
+const COMMANDS: [&str; 25] = [
+    "init",
+    "id",
+    "serve",
+    "connect",
+    "invite",
+    "join",
+    "verify",
+    "trust list",
+    "trust find",
+    "trust show",
+    "trust add",
+    "trust remove",
+    "trust replace",
+    "trust revoke",
+    "trust verify",
+    "trust explain",
+    "trust pending",
+    "trust approve",
+    "trust deny",
+    "trust scan",
+    "trust check",
+    "config show",
+    "completions",
+    "man",
+    "--help",
+];
+
+#[test]
+fn every_command_has_help_with_examples() {
+    let home = Home::empty();
+    for command in COMMANDS.iter().filter(|c| **c != "--help") {
+        let mut args: Vec<&str> = command.split(' ').collect();
+        args.push("--help");
+        let help = home.yes(&args);
+        assert_says(&help, &["Usage: comity", "Examples:", "  comity "]);
+    }
+    assert_says(
+        &home.yes(&["--help"]),
+        &["Exit codes: 0 done or yes; 1 the answer is no"],
+    );
+    assert_says(&home.yes(&["--version"]), &["comity "]);
+}
+
+#[test]
+fn every_command_of_the_help_is_in_our_list() {
+    let home = Home::empty();
+    let listed = |args: &[&str], prefix: &str| -> Vec<String> {
+        let help = home.yes(args);
+        let (_, commands) = help.split_once("Commands:\n").expect("commands");
+        let commands = commands.lines().take_while(|line| !line.is_empty());
+        let names = commands.filter_map(|line| line.split_whitespace().next());
+        names.map(|name| format!("{prefix}{name}")).collect()
+    };
+    let groups = ["trust", "config"];
+    let top = listed(&["--help"], "")
+        .into_iter()
+        .filter(|c| !groups.contains(&c.as_str()));
+    let inner = groups
+        .iter()
+        .flat_map(|group| listed(&[group, "--help"], &format!("{group} ")));
+    for command in top.chain(inner) {
+        assert!(
+            COMMANDS.contains(&command.as_str()),
+            "{command} is not tested here"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_understood_exits_with_2_and_an_answered_no_with_1() {
+    let home = Home::new();
+    for args in [
+        &["frobnicate"][..],
+        &["trust"],
+        &["trust", "add"],
+        &["connect"],
+        &["connect", "a b"],
+        &["id", "--words", "--hex"],
+        &["serve", "80", "--accept", "nonsense"],
+        &["connect", "x", "--trust", "enroll"],
+        &["verify", "somebody"],
+        &["man", "/nowhere/at/all"],
+    ] {
+        home.unable(args);
+    }
+    for args in [
+        &["connect", "somebody"][..],
+        &["trust", "find", "somebody"],
+        &["trust", "remove", "somebody"],
+        &["trust", "verify", "somebody", "x"],
+        &["verify", "--live", "somebody", "--listen", "127.0.0.1:0"],
+    ] {
+        home.no(args);
+    }
+}
+
+#[test]
+fn a_failure_is_json_too_with_reason_and_hints() {
+    let home = Home::new();
+    let finished = expect_exit(
+        home.run(&["connect", "somebody", "--json"]),
+        1,
+        &["connect"],
+    );
+    let value: Value = serde_json::from_slice(&finished.stdout).expect("JSON");
+    assert_eq!(value["ok"], false);
+    assert_eq!(value["reason"], "unknown");
+    assert!(value["message"].is_string() && value["details"].is_array());
+    assert!(value["hints"][0].is_string());
+    let nobody = backend::nobody().to_string();
+    let finished = home.run(&["connect", &nobody, "--trust", "tofu", "--json"]);
+    let value: Value = serde_json::from_slice(&finished.stdout).expect("JSON");
+    assert_eq!(value["reason"], Value::Null);
+}
+
+#[test]
+fn every_answer_for_programs_has_its_fields() {
+    let home = Home::new();
+    let peer = Home::new().id();
+    let serving = home.serve(&[&backend::echo().to_string()]);
+    let fields = |args: &[&str], names: &[&str]| {
+        let value = home.json(args);
+        let object = if value.is_array() {
+            value[0].clone()
+        } else {
+            value
+        };
+        for name in names {
+            assert!(
+                object.get(name).is_some(),
+                "{args:?} has no {name}: {object}"
+            );
+        }
+    };
+    fields(&["init"], &["id", "hex", "created", "home", "next"]);
+    fields(&["id"], &["id", "hex", "words"]);
+    fields(&["trust", "add", "db1", &peer], &["names", "what"]);
+    let entry = [
+        "line",
+        "names",
+        "side",
+        "what",
+        "words",
+        "addresses",
+        "services",
+        "roles",
+        "networks",
+        "next",
+        "origin",
+        "added",
+        "confirmed",
+        "not_after",
+    ];
+    fields(&["trust", "list"], &entry);
+    fields(&["trust", "find", "db1"], &entry);
+    fields(&["trust", "show", "db1"], &entry);
+    fields(&["trust", "verify", "db1", &peer], &["same", "key", "how"]);
+    fields(&["trust", "replace", "db1", &peer], &["peer", "key"]);
+    fields(&["trust", "revoke", "db1"], &["revoked"]);
+    fields(&["trust", "remove", "db1"], &entry);
+    fields(&["trust", "check"], &["ok", "findings"]);
+    fields(&["config", "show"], &["name", "value", "source"]);
+    let address = serving.address.to_string();
+    fields(
+        &["trust", "scan", &address],
+        &[
+            "address",
+            "id",
+            "words",
+            "hex",
+            "kind",
+            "certificate",
+            "not_before",
+            "not_after",
+            "names",
+            "verified",
+        ],
+    );
+    let offered = [
+        "invitation",
+        "id",
+        "expires",
+        "addresses",
+        "services",
+        "roles",
+        "label",
+    ];
+    fields(
+        &["invite", "--addr", &address, "--for", "default"],
+        &offered,
+    );
+    let open = [
+        "id", "state", "label", "services", "roles", "created", "expires", "used_by",
+    ];
+    fields(&["invite", "--list"], &open);
+    let stranger = Home::new();
+    stranger.no(&["connect", &address, "--trust", "tofu"]);
+    let waiting = [
+        "id",
+        "words",
+        "claimed_label",
+        "service",
+        "address",
+        "first_seen",
+        "last_seen",
+        "count",
+    ];
+    fields(&["trust", "pending"], &waiting);
+    let id = stranger.id();
+    fields(
+        &["trust", "approve", &id, "--as", "laptop"],
+        &["label", "id", "services"],
+    );
+}
+
+#[test]
+fn a_server_answers_programs_with_its_address() {
+    let home = Home::new();
+    let target = backend::echo().to_string();
+    let args = [
+        "serve",
+        &format!("echo={target}"),
+        "--listen",
+        "127.0.0.1:0",
+        "--json",
+    ];
+    let serving = home.start(&args);
+    serving.wait_for("\n}");
+    let said = serving.said();
+    let end = said.find("\n}").expect("an end") + 2;
+    let value: Value = serde_json::from_str(&said[..end]).expect("JSON");
+    assert!(
+        value["listening"]
+            .as_str()
+            .is_some_and(|a| a.starts_with("127.0.0.1:"))
+    );
+    assert_eq!(value["id"], home.id());
+    assert_eq!(value["services"], serde_json::json!(["echo"]));
+}
+
+#[test]
+fn config_show_says_where_each_setting_comes_from() {
+    let home = Home::new();
+    let config =
+        "name = \"web1\"\n\n[dial]\ntrust = \"pin\"\n\n[serve]\nlisten = \"127.0.0.1:9\"\n";
+    fs::write(home.path().join("config.toml"), config).expect("written");
+    let mut command = home.command(&["config", "show", "--json"]);
+    command.env("COMITY_ACCEPT", "invite");
+    let finished = run(&mut command, b"").expect_success();
+    let rows: Value = serde_json::from_slice(&finished.stdout).expect("JSON");
+    let row = |name: &str| {
+        let row = rows
+            .as_array()
+            .expect("rows")
+            .iter()
+            .find(|row| row["name"] == name);
+        let row = row.unwrap_or_else(|| panic!("no {name} in {rows}"));
+        format!("{} {}", row["value"], row["source"]).replace('"', "")
+    };
+    let file = home.path().join("config.toml").display().to_string();
+    assert_eq!(row("home"), format!("{} --home", home.path().display()));
+    assert_eq!(row("name"), format!("web1 {file}:1"));
+    assert_eq!(row("dial.trust"), format!("pin {file}:4"));
+    assert_eq!(row("serve.listen"), format!("127.0.0.1:9 {file}:7"));
+    assert_eq!(row("serve.accept"), "invite environment COMITY_ACCEPT");
+    assert_says(
+        &home.yes(&["config", "show"]),
+        &["dial.trust", "pin", "config.toml:4"],
+    );
+}
+
+#[test]
+fn a_configuration_with_a_typo_stops_everything_and_names_the_line() {
+    let home = Home::new();
+    fs::write(home.path().join("config.toml"), "[serve]\nlissen = \"x\"\n").expect("written");
+    for args in [&["serve", "80"][..], &["config", "show"], &["connect", "x"]] {
+        assert_says(&home.unable(args), &["config.toml:2", "lissen"]);
+    }
+}
+
+#[test]
+fn the_environment_names_the_home() {
+    let home = Home::new();
+    let mut command = Command::new(crate::home::COMITY);
+    command
+        .env_clear()
+        .env("COMITY_HOME", home.path())
+        .arg("id");
+    assert_eq!(
+        run(&mut command, b"").expect_success().out().trim(),
+        home.id()
+    );
+    let mut command = Command::new(crate::home::COMITY);
+    command
+        .env_clear()
+        .env("XDG_STATE_HOME", home.folder())
+        .env("HOME", "/")
+        .arg("id");
+    let said = expect_exit(run(&mut command, b""), 2, &["id"]).err();
+    let expected = home.beside("comity").display().to_string();
+    assert_says(&said, &[&expected, "comity init"]);
+}
+
+#[test]
+fn completions_are_valid_for_their_shells() {
+    let home = Home::empty();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = home.yes(&["completions", shell]);
+        assert_says(&script, &["comity", "approve"]);
+    }
+    let script = home.yes(&["completions", "bash"]);
+    if let Some(bash) = Program::find("bash") {
+        run(bash.command().arg("-n"), script.as_bytes()).expect_success();
+    }
+    home.unable(&["completions", "csh"]);
+}
+
+#[test]
+fn manual_pages_are_written_for_every_command() {
+    let home = Home::empty();
+    let folder = home.beside("man1");
+    fs::create_dir(&folder).expect("made");
+    home.yes(&["man", &folder.display().to_string()]);
+    for command in COMMANDS.iter().filter(|c| **c != "--help") {
+        let page = folder.join(format!("comity-{}.1", command.replace(' ', "-")));
+        let text = fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()));
+        assert_says(&text, &[".TH", "Examples"]);
+    }
+    assert_says(&home.yes(&["man"]), &[".TH comity 1"]);
+}
+
+#[test]
+fn a_reader_that_goes_away_is_a_normal_end() {
+    let home = Home::new();
+    for n in 0..3 {
+        home.yes(&["trust", "revoke", &format!("key:{n:064x}")]);
+    }
+    let command = format!(
+        "{} --home {} trust list | true",
+        crate::home::COMITY,
+        home.path().display()
+    );
+    let finished = run(
+        Command::new("bash").args(["-o", "pipefail", "-c", &command]),
+        b"",
+    );
+    assert_eq!(finished.err(), "");
+    finished.expect_success();
+}

@@ -1,0 +1,137 @@
+//! Authority ends at once: what happens to open connections when the store changes.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use comity_testkit::foreign::Running;
+
+use crate::backend;
+use crate::home::{Home, Pair, assert_says};
+
+/// From the end of the command that changed the store to the end of the connection.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+/// A pair with an open connection that has carried bytes both ways.
+fn open_connection() -> (Pair, Running) {
+    let pair = Pair::new(&[&backend::echo().to_string()], &["default"]);
+    let open = pair.client.start(&["connect", "server"]);
+    open.write(b"open\n");
+    open.wait_for("open");
+    (pair, open)
+}
+
+/// Waits for the end of a connection whose input stays open, and says how long that took.
+fn time_to_end(mut open: Running) -> (Duration, String) {
+    let since = Instant::now();
+    while open.is_running() {
+        assert!(
+            since.elapsed() < comity_testkit::foreign::PATIENCE,
+            "still open: {}",
+            open.said()
+        );
+        std::thread::yield_now();
+    }
+    let took = since.elapsed();
+    (took, open.finish().err())
+}
+
+#[test]
+fn revoking_a_peer_in_another_process_ends_its_connection_within_a_second() {
+    let (pair, open) = open_connection();
+    pair.server.yes(&["trust", "revoke", "client"]);
+    let (took, _) = time_to_end(open);
+    assert!(took < AT_ONCE, "{took:?}");
+    pair.serving.running.wait_for("connection ended");
+    assert_says(&pair.serving.running.said(), &["reason=\"revoked\""]);
+    pair.client.no(&["connect", "server"]);
+}
+
+#[test]
+fn removing_a_peer_in_another_process_ends_its_connection_within_a_second() {
+    let (pair, open) = open_connection();
+    pair.server.yes(&["trust", "remove", "client"]);
+    let (took, _) = time_to_end(open);
+    assert!(took < AT_ONCE, "{took:?}");
+}
+
+#[test]
+fn the_dialling_side_ends_its_connections_as_well() {
+    for deed in ["revoke", "remove"] {
+        let (pair, open) = open_connection();
+        pair.client.yes(&["trust", deed, "server"]);
+        let (took, said) = time_to_end(open);
+        assert!(took < AT_ONCE, "{deed}: {took:?}");
+        assert_says(&said, &["the connection was ended"]);
+    }
+}
+
+#[test]
+fn a_forwarded_connection_ends_too_and_the_local_client_sees_it() {
+    let pair = Pair::new(&[&backend::echo().to_string()], &["default"]);
+    let forward = pair.client.connect_on_port(&["server"]);
+    let mut stream = TcpStream::connect(forward.address).expect("connected");
+    std::io::Write::write_all(&mut stream, b"x").expect("sent");
+    stream.read_exact(&mut [0]).expect("echoed");
+    pair.server.yes(&["trust", "revoke", "client"]);
+    let since = Instant::now();
+    // An end or a reset, but not a wait.
+    let ended = stream.read(&mut [0]);
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
+}
+
+#[test]
+fn taking_a_service_away_ends_the_connections_to_it() {
+    let (pair, open) = open_connection();
+    let without = pair.server.known_peers().replace(" for=default", "");
+    edit(&pair.server, &without);
+    let (took, _) = time_to_end(open);
+    assert!(took < AT_ONCE, "{took:?}");
+    pair.serving.running.wait_for("not-authorised");
+}
+
+#[test]
+fn a_line_deleted_by_hand_counts_like_a_removal() {
+    let (pair, open) = open_connection();
+    let known = pair.server.known_peers();
+    let rest: Vec<&str> = known
+        .lines()
+        .filter(|line| !line.contains("client"))
+        .collect();
+    edit(&pair.server, &format!("{}\n", rest.join("\n")));
+    let (took, _) = time_to_end(open);
+    assert!(took < AT_ONCE, "{took:?}");
+}
+
+#[test]
+fn a_bad_edit_alarms_and_keeps_known_peers_working_and_lets_nobody_new_in() {
+    let (pair, open) = open_connection();
+    let good = pair.server.known_peers();
+    edit(&pair.server, &format!("{good}both oops\n"));
+    pair.serving.running.wait_for("known_peers:3");
+    open.write(b"still open\n");
+    open.wait_for("still open");
+    let again = pair.connect("server", b"known as before").expect_success();
+    assert_eq!(again.out(), "known as before");
+    let stranger = Home::new();
+    let address = pair.serving.address.to_string();
+    stranger.no(&["connect", &address, "--trust", "tofu"]);
+    // Mended, it is taken up again.
+    edit(&pair.server, &format!("{good}# a comment\n"));
+    pair.server.yes(&["trust", "revoke", "client"]);
+    let (took, _) = time_to_end(open);
+    assert!(took < AT_ONCE, "{took:?}");
+    assert_says(&pair.server.known_peers(), &["# a comment"]);
+}
+
+/// As editors do: a new file, moved into place.
+fn edit(home: &Home, text: &str) {
+    let path = home.path().join("known_peers");
+    let new = home.path().join("known_peers.edited");
+    fs::write(&new, text).expect("written");
+    let mode = fs::metadata(&path).expect("there").permissions();
+    fs::set_permissions(&new, mode).expect("set");
+    fs::rename(new, path).expect("moved");
+}
