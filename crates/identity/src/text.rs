@@ -7,8 +7,9 @@
 //!
 //! On input, case, dashes and white space do not matter, and the digits that base32 leaves out are
 //! read as the letters they are mistaken for: `0` as `O`, `1` as `I`, `8` as `B`. 64 hexadecimal
-//! digits are accepted wherever a grouped form is, with or without colons, and so is a leading
-//! `SHA256:`.
+//! digits are accepted wherever a grouped form is, also with a colon after each pair, and so is a
+//! leading `SHA256:`. A colon anywhere else makes it something else: a `host:port` is never read as
+//! an id.
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER, HEXLOWER_PERMISSIVE};
 use thiserror::Error;
@@ -85,12 +86,22 @@ pub fn parse_hash(text: &str) -> Result<[u8; 32], ParseHashError> {
     };
     let significant: Vec<char> = text
         .chars()
-        .filter(|c| !(c.is_ascii_whitespace() || *c == '-' || *c == ':'))
+        .filter(|c| !(c.is_ascii_whitespace() || *c == '-'))
         .collect();
+    let significant = without_colons(&significant)?;
     if significant.len() == 64 && significant.iter().all(char::is_ascii_hexdigit) {
         return parse_hex(&significant);
     }
     parse_groups(&significant)
+}
+
+/// Takes colons between pairs of characters out, as other tools print a SHA-256.
+fn without_colons(characters: &[char]) -> Result<Vec<char>, ParseHashError> {
+    let pairs: Vec<&[char]> = characters.split(|c| *c == ':').collect();
+    match pairs.len() == 1 || pairs.iter().all(|pair| pair.len() == 2) {
+        true => Ok(pairs.concat()),
+        false => Err(ParseHashError::Character { found: ':' }),
+    }
 }
 
 fn parse_hex(digits: &[char]) -> Result<[u8; 32], ParseHashError> {
@@ -204,6 +215,26 @@ mod tests {
             &colons.join(":"),
         ] {
             assert_eq!(parse_hash(text), Ok(HASH), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_colon_stands_between_pairs_or_makes_it_something_else() {
+        let hex = to_hex(&HASH);
+        let grouped = to_groups(&HASH).replace('-', "");
+        for text in [
+            // A host and a port.
+            format!("{}:{}", &hex[..60], &hex[60..]),
+            format!("{}:{}", &grouped[..52], &grouped[52..]),
+            format!(":{hex}"),
+            format!("{hex}:"),
+            to_groups(&HASH).replace('-', ":"),
+        ] {
+            assert_eq!(
+                parse_hash(&text),
+                Err(ParseHashError::Character { found: ':' }),
+                "{text}"
+            );
         }
     }
 

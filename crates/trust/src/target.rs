@@ -244,6 +244,17 @@ mod tests {
     }
 
     #[test]
+    fn a_host_and_port_is_never_taken_for_an_id() {
+        // 60 digits and 4 are as many as an id has, 54 and 2 as many as its grouped form.
+        for text in [
+            format!("{}:{}", "ab".repeat(30), 7117),
+            format!("{}:{}", "a".repeat(54), 44),
+        ] {
+            assert_eq!(resolve(&text, &known()), Ok(Target::Address(name(&text))));
+        }
+    }
+
+    #[test]
     fn an_unknown_label_gets_a_suggestion() {
         let error = resolve("opsdb", &known()).expect_err("unknown");
         assert_eq!(
