@@ -1,13 +1,27 @@
 #!/usr/bin/env bash
 # Installs what the build and the tests need on Debian 12. What is there already is left alone, so
 # that a second run needs neither network nor root.
+#
+#   scripts/setup.sh         everything that scripts/test.sh needs
+#   scripts/setup.sh build   what scripts/demo.sh needs: a C compiler for the cryptography, and socat
 set -euo pipefail
 cd "$(dirname "$0")/.."
+
+case "${1:-all}" in
+    all | build) wanted=${1:-all} ;;
+    *)
+        echo "setup: unknown argument: $1 (build, or nothing)" >&2
+        exit 2
+        ;;
+esac
 
 # Package, then a program (or file) that shows it is installed.
 packages=(
     "gcc gcc"
     "libc6-dev /usr/include/stdio.h"
+    "socat socat"
+)
+[ "$wanted" = build ] || packages+=(
     "make make"
     "ca-certificates /etc/ssl/certs/ca-certificates.crt"
     "curl curl"
@@ -17,13 +31,12 @@ packages=(
     "openssh-client ssh"
     "openssh-server sshd"
     "netcat-openbsd nc"
-    "socat socat"
     "tmux tmux"
     "procps ps"
 )
 
-# Servers live in sbin, which is not in every user's PATH.
-export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# Servers live in sbin, which is not in every user's PATH, and cargo where rustup puts it.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin"
 
 if ! command -v cargo >/dev/null; then
     echo "setup: cargo is missing; install Rust from https://rustup.rs and run this again" >&2
@@ -57,6 +70,8 @@ if [ "${#missing[@]}" -gt 0 ]; then
     scripts/retry.sh "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq install --yes --no-install-recommends "${missing[@]}"
 fi
+
+[ "$wanted" = all ] || exit 0
 
 for component in rustfmt clippy; do
     if ! cargo "${component/rust/}" --version >/dev/null 2>&1; then

@@ -282,6 +282,45 @@ fn a_changed_key_gets_the_whole_message_and_its_remedy_works_when_pasted() {
 }
 
 #[test]
+fn of_two_processes_that_meet_different_keys_at_first_use_exactly_one_wins() {
+    // T61. Whoever is second is refused, whichever that is, and its service gets no byte.
+    let client = Home::new();
+    let recorders = [Recorder::new(), Recorder::new()];
+    let servers = recorders.each_ref().map(|recorder| {
+        let server = Home::new();
+        server.yes(&["trust", "add", "client", &client.id(), "--for", "default"]);
+        let serving = server.serve(&[&recorder.address.to_string()]);
+        (server, serving)
+    });
+    for round in 0..5 {
+        let label = format!("peer{round}");
+        let dialling = servers.each_ref().map(|(_, serving)| {
+            let address = serving.address.to_string();
+            client.start(&["connect", &address, "--as", &label, "--trust", "tofu"])
+        });
+        for side in &dialling {
+            side.write(b"mine");
+        }
+        let ended = dialling.map(|side| side.finish());
+        let codes = ended.each_ref().map(|finished| finished.status.code());
+        let winner = codes
+            .iter()
+            .position(|code| *code == Some(0))
+            .expect("one wins");
+        assert_eq!(codes[1 - winner], Some(1), "{}", ended[1 - winner].err());
+        assert_says(
+            &ended[1 - winner].err(),
+            &["its key is not the one we know", "no data was sent"],
+        );
+        assert_eq!(recorders[winner].next(), b"mine");
+        recorders[1 - winner].assert_untouched();
+        let known = client.json(&["trust", "find", &label]);
+        assert_eq!(known.as_array().map(Vec::len), Some(1));
+        assert_eq!(known[0]["what"], servers[winner].0.id());
+    }
+}
+
+#[test]
 fn a_key_that_was_never_confirmed_is_said_to_be_so() {
     let stage = Stage::new();
     let network = Network::leading_to(stage.serving.address);

@@ -6,6 +6,7 @@ use comity_testkit::foreign::{Finished, Running};
 
 use crate::backend;
 use crate::home::{Home, Pair, assert_says};
+use crate::terminal::at_terminal;
 
 /// Waits for a call from `peer`, and says where.
 pub(crate) fn wait_for_call(home: &Home, peer: &str) -> (Running, SocketAddr) {
@@ -63,6 +64,20 @@ fn two_people_who_see_the_same_words_confirm_each_other() {
         let confirmed = confirmed(home, peer).expect("confirmed");
         assert!(confirmed.ends_with("/live"), "{confirmed}");
     }
+}
+
+#[test]
+fn at_a_terminal_the_words_are_shown_and_the_answer_is_typed_there() {
+    let pair = pair();
+    let (waiting, address) = wait_for_call(&pair.server, "client");
+    let line = format!("comity verify --live server --addr {address} </dev/null");
+    let Some(calling) = at_terminal(&pair.client, &line) else {
+        return;
+    };
+    let [(theirs, waited), (shown, called)] = answer([(waiting, "yes"), (calling, "yes")]);
+    waited.expect_success();
+    called.expect_success();
+    assert_says(&shown, &[&theirs]);
 }
 
 #[test]

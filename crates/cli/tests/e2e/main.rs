@@ -8,6 +8,7 @@ mod answers;
 mod approval;
 mod authorities;
 mod backend;
+mod demo;
 mod first_use;
 mod foreign_clients;
 mod foreign_servers;

@@ -340,6 +340,21 @@ fn sigterm_and_sigint_end_a_server_cleanly_and_let_open_connections_finish() {
     }
 }
 
+#[test]
+fn a_connection_that_never_ends_does_not_keep_a_server_from_stopping() {
+    let pair = Pair::new(&[&backend::echo().to_string()], &["default"]);
+    let open = pair.client.start(&["connect", "server"]);
+    open.write(b"for ever\n");
+    open.wait_for("for ever");
+    let Pair {
+        serving: Listening { running, .. },
+        ..
+    } = pair;
+    send(&running, Signal::SIGTERM);
+    running.finish().expect_success();
+    open.finish();
+}
+
 fn send(running: &Running, signal: Signal) {
     let id = i32::try_from(running.id()).expect("a process id");
     kill(Pid::from_raw(id), signal).expect("our own child");
