@@ -356,16 +356,16 @@ pub(crate) fn compares(text: &str, hash: KeyHash) -> Result<(bool, &'static str)
         .iter()
         .find_map(|prefix| bare.strip_prefix(prefix))
         .unwrap_or(bare);
+    // Words first: twelve of them may have as many letters as an id.
+    if let Ok(words) = bare.parse::<Words>() {
+        return Ok((words == hash.words(), "words"));
+    }
     match bare.parse::<KeyHash>() {
-        Ok(typed) => return Ok((typed == hash, "id")),
+        Ok(typed) => Ok((typed == hash, "id")),
         // An id with a slip in it is not another id.
         Err(error @ (ParseHashError::CheckCharacter { .. } | ParseHashError::TrailingBits)) => {
-            return Err(format!("is no id: {error}"));
+            Err(format!("is no id: {error}"))
         }
-        Err(_) => {}
-    }
-    match bare.parse::<Words>() {
-        Ok(words) => Ok((words == hash.words(), "words")),
         Err(_) => Err("is neither an id nor twelve words".to_owned()),
     }
 }
@@ -667,5 +667,8 @@ mod tests {
         assert_eq!(compares(&words, hash), Ok((true, "words")));
         assert_eq!(compares(&words, other), Ok((false, "words")));
         assert!(compares("maybe", hash).is_err());
+        // 56 letters, as many as an id has.
+        let long = "novel pass useless vessel dust loud stool lion web face riot finger";
+        assert_eq!(compares(long, hash), Ok((false, "words")));
     }
 }
