@@ -42,7 +42,8 @@ impl UnixTime {
     }
 }
 
-/// Times before the epoch become the epoch: a clock that far off recognises nothing by date.
+/// Times before the epoch become the epoch. A clock that far off finds every certificate not yet
+/// valid, but an end is never reached by it: an entry whose `not-after=` has long passed counts.
 impl From<SystemTime> for UnixTime {
     fn from(time: SystemTime) -> Self {
         Self::from_secs(

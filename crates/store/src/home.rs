@@ -167,13 +167,15 @@ impl Home {
         let mut missing = Vec::new();
         for directory in absolute.ancestors() {
             match disk.lstat(directory) {
-                Ok(_) if missing.is_empty() => break,
                 Ok(_) => {
-                    // Nothing is made where `open_on` would refuse it.
-                    let found = disk
-                        .canonicalize(directory)
-                        .map_err(StoreError::io("look at", directory))?;
-                    check::parents(&*disk, &found)?;
+                    if !missing.is_empty() {
+                        // Nothing is made where `open_on` would refuse it.
+                        let found = disk
+                            .canonicalize(directory)
+                            .map_err(StoreError::io("look at", directory))?;
+                        check::parents(&*disk, &found)?;
+                    }
+                    sync_name_of_existing(&*disk, directory)?;
                     break;
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push(directory),
@@ -280,20 +282,41 @@ fn split(path: &Path) -> Result<(PathBuf, PathBuf), StoreError> {
 /// Makes one directory, durable before it is used.
 fn make_directory(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     match disk.make_dir(path) {
-        Ok(()) => {}
-        // Another process was faster; `open_on` checks what it made.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+        Ok(()) => {
+            let handle = disk
+                .open(path, Access::Directory)
+                .map_err(StoreError::io("open", path))?;
+            handle
+                .set_mode(0o700)
+                .map_err(StoreError::io("set the mode of", path))?;
+        }
+        // Another process was faster; `open_on` checks what it made. Whether its name is durable
+        // already, only that process knows.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(StoreError::io("make", path)(error)),
     }
-    let handle = disk
-        .open(path, Access::Directory)
-        .map_err(StoreError::io("open", path))?;
-    handle
-        .set_mode(0o700)
-        .map_err(StoreError::io("set the mode of", path))?;
     match path.parent() {
         Some(parent) => atomic::sync_directory(disk, parent),
         None => Ok(()),
+    }
+}
+
+/// Makes the name of a directory durable that another process may have made a moment ago.
+fn sync_name_of_existing(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    let Some(parent) = path.parent() else {
+        return Ok(());
+    };
+    match atomic::sync_directory(disk, parent) {
+        // Where we may not look, or nothing can be written, no process of ours has made it.
+        Err(StoreError::Io { source, .. })
+            if matches!(
+                source.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            ) =>
+        {
+            Ok(())
+        }
+        outcome => outcome,
     }
 }
 

@@ -9,8 +9,9 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Uid, chown, mkfifo};
 
 use super::support::{TestHome, child, child_task, left_out, names, os_disk, succeeded};
+use crate::disk::{Access, Disk};
 use crate::error::{Flaw, StoreError};
-use crate::fault::{Fault, FaultDisk};
+use crate::fault::{Call, Fault, FaultDisk, ModelDisk};
 use crate::home::{Home, HomeFile};
 
 #[test]
@@ -23,6 +24,62 @@ fn a_new_home_is_for_its_owner_alone_and_is_opened_the_next_time() {
     }
     assert_eq!(Home::create(&path).expect("a home").root(), home.root());
     assert_eq!(Home::open(&path).expect("a home").root(), home.root());
+}
+
+#[test]
+fn a_home_that_another_process_is_making_survives_power_loss_all_the_same() {
+    for steps_of_the_other in 0..20 {
+        let disk = ModelDisk::new();
+        let path = Path::new("/var/home");
+        let other = FaultDisk::new(Arc::new(disk.clone()));
+        other.fault_at(steps_of_the_other, Fault::Stop);
+        // However far it came.
+        drop(Home::create_on(Arc::new(other), path));
+        let home = Home::create_on(Arc::new(disk.clone()), path).expect("a home");
+        let lock = home.lock().expect("the lock");
+        home.replace(&lock, HomeFile::KnownPeers, b"x")
+            .expect("a write");
+        for found in disk.after_power_loss() {
+            let file = home.path(HomeFile::KnownPeers);
+            assert_eq!(
+                found.content(&file).as_deref(),
+                Some(&b"x"[..]),
+                "acknowledged and lost after {steps_of_the_other} steps of the other"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_appears_while_it_is_made_is_made_durable() {
+    let disk = ModelDisk::new();
+    let racing = FaultDisk::new(Arc::new(disk.clone()));
+    let other = disk.clone();
+    racing.follow(move |_, call| {
+        if call == Call::MakeDir {
+            Disk::make_dir(&other, Path::new("/home")).expect("made");
+        }
+        Fault::None
+    });
+    Home::create_on(Arc::new(racing), Path::new("/home")).expect("a home");
+    for found in disk.after_power_loss() {
+        assert!(Home::open_on(Arc::new(found), Path::new("/home")).is_ok());
+    }
+}
+
+#[test]
+fn a_home_below_a_directory_that_may_not_be_read_is_opened() {
+    for error in [nix::libc::EACCES, nix::libc::EROFS] {
+        let disk = ModelDisk::new();
+        Home::create_on(Arc::new(disk.clone()), Path::new("/home")).expect("a home");
+        let strict = FaultDisk::new(Arc::new(disk));
+        strict.follow(move |number, call| match (number, call) {
+            (1, Call::Open(Access::Directory)) => Fault::Error(error),
+            _ => Fault::None,
+        });
+        Home::create_on(Arc::new(strict.clone()), Path::new("/home")).expect("the home");
+        assert_eq!(strict.calls()[1], Call::Open(Access::Directory));
+    }
 }
 
 #[test]
