@@ -3,7 +3,9 @@
 //! 1. Make a temporary file of mode 0600 in the same directory; nobody reads it under its name.
 //! 2. Write the whole new content to it.
 //! 3. Synchronise it. A rename that reaches the disk before the content would leave an empty file.
-//! 4. Where the previous content is kept: remove `.old` and give the present file that name, too.
+//! 4. Where the previous content is kept: give the present file a second, temporary name and rename
+//!    that over `.old`. So there is an `.old` at every moment, and where there is no present file,
+//!    the last one that was stays in reach.
 //! 5. Rename the temporary file over the present one, which is atomic.
 //! 6. Synchronise the directory: only now is the change durable, and may be acknowledged.
 //!
@@ -175,16 +177,20 @@ pub(crate) fn remove_tree(disk: &dyn Disk, directory: &Path) {
 fn keep_previous(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     let mut old = path.as_os_str().to_owned();
     old.push(".old");
-    let old = PathBuf::from(old);
-    absent_is_fine(disk.unlink(&old)).map_err(StoreError::io("remove", &old))?;
-    absent_is_fine(disk.hard_link(path, &old)).map_err(StoreError::io("keep", path))
-}
-
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
+    let second = temporary_name(parent(path))?;
+    match disk.hard_link(path, &second) {
+        Ok(()) => {}
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(StoreError::io("keep", path)(error)),
     }
+    let kept = disk.rename(&second, Path::new(&old));
+    // Renaming a name to another one of the same file does nothing at all (rename(2)): that is so
+    // where the last write stopped right here.
+    match disk.unlink(&second) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => ignore(Err(error)),
+        _ => {}
+    }
+    kept.map_err(StoreError::io("keep", path))
 }
 
 fn write_all(file: &mut dyn DiskFile, mut bytes: &[u8]) -> io::Result<()> {

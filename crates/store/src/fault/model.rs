@@ -362,11 +362,16 @@ impl Disk for ModelDisk {
         let (directory, old_name) = state.place(from)?;
         let (target, new_name) = state.place(to)?;
         assert_eq!(directory, target, "the store renames within a directory");
-        if let Ok(existing) = state.find(to)
-            && let Body::Directory { names, .. } = &state.nodes[existing].body
-            && !names.is_empty()
-        {
-            return Err(io::ErrorKind::DirectoryNotEmpty.into());
+        if let Ok(existing) = state.find(to) {
+            if existing == node {
+                // Two names of one file: both stay.
+                return Ok(());
+            }
+            if let Body::Directory { names, .. } = &state.nodes[existing].body
+                && !names.is_empty()
+            {
+                return Err(io::ErrorKind::DirectoryNotEmpty.into());
+            }
         }
         state.rename_in(directory, vec![(old_name, None), (new_name, Some(node))])
     }

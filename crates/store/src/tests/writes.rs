@@ -20,7 +20,7 @@ const OLD: &[u8] = b"the old content, of some length\n";
 const NEW: &[u8] = b"and the new content, which is longer\n";
 
 /// The calls of taking the lock and replacing one file whose previous content is kept.
-const CALLS: [Call; 16] = [
+const CALLS: [Call; 17] = [
     // The lock: open it, check it, take it, see that it is still the one, look for leftovers.
     Call::Open(Access::Append),
     Call::Stat,
@@ -35,8 +35,9 @@ const CALLS: [Call; 16] = [
     Call::Write,
     Call::Sync,
     // The previous content.
-    Call::Unlink,
     Call::HardLink,
+    Call::Rename,
+    Call::Unlink,
     // The change, and its durability.
     Call::Rename,
     Call::Open(Access::Directory),
@@ -46,7 +47,7 @@ const CALLS: [Call; 16] = [
 const STEPS: usize = CALLS.len();
 
 #[test]
-fn a_write_has_sixteen_steps() {
+fn a_write_has_seventeen_steps() {
     let (disk, home) = model_home();
     replace(&home, OLD).expect("a write");
     let (counting, home) = faulty(&disk);
@@ -143,8 +144,8 @@ fn an_error_at_every_step_leaves_old_or_new_content_and_says_so() {
             let (faulty, home) = faulty(&disk);
             faulty.fault_at(step, Fault::Error(error));
             let result = replace(&home, NEW);
-            // Looking for leftovers is the one step that may fail.
-            let failed = call != Call::List;
+            // Looking for leftovers is the one thing that may fail, and clearing them away.
+            let failed = !matches!(call, Call::List | Call::Unlink);
             assert_eq!(result.is_err(), failed, "step {step}");
             let content = content(&disk).expect("a file");
             assert!(
@@ -203,6 +204,33 @@ fn the_previous_content_is_kept_beside_the_new_one() {
     replace(&test.home, NEW).expect("a write");
     let old = test.path().join("known_peers.old");
     assert_eq!(std::fs::read(old).expect("a file"), OLD);
+}
+
+#[test]
+fn the_previous_content_outlives_a_file_that_is_gone() {
+    let test = TestHome::new();
+    replace(&test.home, OLD).expect("a write");
+    replace(&test.home, NEW).expect("a write");
+    std::fs::remove_file(test.home.path(HomeFile::KnownPeers)).expect("removed");
+    replace(&test.home, b"third").expect("a write");
+    let old = test.path().join("known_peers.old");
+    assert_eq!(std::fs::read(old).expect("a file"), OLD);
+}
+
+#[test]
+fn the_previous_content_is_there_at_every_step_of_a_write() {
+    for step in 0..STEPS {
+        let disk = written_once();
+        replace(&open_on(disk.clone()), NEW).expect("a write");
+        let (faulty, home) = faulty(&disk);
+        faulty.fault_at(step, Fault::Stop);
+        replace(&home, b"third").expect_err("stopped");
+        for found in disk.after_power_loss() {
+            let old = found.content(&Path::new(MODEL_HOME).join("known_peers.old"));
+            let old = old.expect("the previous content");
+            assert!(old == OLD || old == NEW, "step {step} left {old:?}");
+        }
+    }
 }
 
 // T68
