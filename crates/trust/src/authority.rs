@@ -4,7 +4,7 @@
 //! any CA is asked, and an anchor. Revoked anchors are never offered to the search, so no path found
 //! here has a revoked key in it.
 
-use comity_certs::{Anchor, CaError, CaPath, Form, SanName, verify_ca_path};
+use comity_certs::{Anchor, CaError, CaPath, Form, Metadata, SanName, verify_ca_path};
 use comity_identity::{Fingerprint, UnixTime};
 use rustls_pki_types::ServerName;
 
@@ -96,7 +96,7 @@ pub(crate) fn below_revoked(query: &Query<'_>) -> Option<usize> {
 ///
 /// The leaf's own word counts for nothing: without a path, what it says is a claim.
 pub(crate) fn attest(query: &Query<'_>, grants: &mut Grants) -> Option<UnixTime> {
-    let metadata = query.chain.leaf().metadata.as_ref()?;
+    let metadata = signed_metadata(query)?;
     let listed = Listed::of(query);
     let mut candidates: Vec<(usize, &Entry)> = listed
         .in_scope
@@ -228,7 +228,6 @@ fn covers_dialled(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
 }
 
 fn covers_presented(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
-    let leaf = query.chain.leaf();
     let attributes = &entry.attributes;
     let restricted = !entry.names.are_unrestricted();
     if !restricted && attributes.networks.is_empty() && attributes.roles.is_empty() {
@@ -240,13 +239,11 @@ fn covers_presented(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
             .is_ok_and(|host| entry.names.cover_host(&host, None)),
         SanName::Uri(uri) => entry.names.cover_uri(uri),
     };
-    if restricted && !leaf.names.iter().any(covered) {
+    if restricted && !signed_names(query).iter().any(covered) {
         return Err(Reason::OutOfScope);
     }
-    let (networks, roles) = leaf
-        .metadata
-        .as_ref()
-        .map_or((&[][..], &[][..]), |m| (m.networks(), m.roles()));
+    let (networks, roles) =
+        signed_metadata(query).map_or((&[][..], &[][..]), |m| (m.networks(), m.roles()));
     let has_one = |allowed: &[String], stated: &[String]| {
         allowed.is_empty() || overlap(allowed, stated).next().is_some()
     };
@@ -265,11 +262,33 @@ fn check_name(query: &Query<'_>) -> Result<(), CaRefusal> {
         return Ok(());
     }
     match &query.expectation.server_name {
-        Some(name) if query.chain.matches_name(name) => Ok(()),
+        Some(name) if !writes_itself(query) && query.chain.matches_name(name) => Ok(()),
         name => Err(CaRefusal::Name {
             expected: name.as_ref().map(|name| name.to_str().into_owned()),
         }),
     }
+}
+
+/// The names in the leaf, as far as somebody other than the peer put them there.
+fn signed_names<'q>(query: &Query<'q>) -> &'q [SanName] {
+    if writes_itself(query) {
+        return &[];
+    }
+    &query.chain.leaf().names
+}
+
+/// The metadata in the leaf, if somebody other than the peer put it there.
+fn signed_metadata<'q>(query: &Query<'q>) -> Option<&'q Metadata> {
+    if writes_itself(query) {
+        return None;
+    }
+    query.chain.leaf().metadata.as_ref()
+}
+
+/// A node signs its leaves itself. An authority that cross-certified its root vouches for the key,
+/// and has seen nothing of what the leaf says: names and metadata stay claims, even on a path.
+fn writes_itself(query: &Query<'_>) -> bool {
+    query.chain.form() == Form::Native
 }
 
 fn classify(query: &Query<'_>, error: CaError) -> CaRefusal {

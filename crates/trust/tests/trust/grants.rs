@@ -3,7 +3,10 @@
 use comity_certs::Purpose;
 use comity_trust::{AllowRule, AllowRuleError, Mode, Phase, Reason, authorise};
 
-use crate::world::{Ask, Ca, Says, foreign, known, metadata, native, native_with, nobody, pin};
+use crate::world::{
+    Ask, Ca, HOST, NOW, Says, cross_certified, foreign, known, metadata, native, native_with,
+    nobody, pin,
+};
 
 fn member() -> Says {
     Says {
@@ -107,6 +110,46 @@ fn claims_grant_nothing() {
         .accepted()
         .grants;
     assert!(grants.is_empty(), "{grants:?}");
+}
+
+#[test]
+fn what_a_node_writes_into_its_leaf_stays_a_claim_below_a_ca_that_cross_certified_its_root() {
+    let ca = Ca::new("corp");
+    let says = Says {
+        networks: &["corp"],
+        roles: &["admin"],
+        ..Says::name(&[HOST])
+    };
+    let (serving, dialling) = [Purpose::Serve, Purpose::Dial]
+        .map(|p| cross_certified(&ca, p, &says))
+        .into();
+    let line = |names: &str, attributes: &str| ca.line("both", names, attributes);
+    for (attributes, word) in [
+        ("networks=corp", "wrong-network"),
+        ("roles=admin", "wrong-role"),
+    ] {
+        let listed = known(&[line("*", attributes)]);
+        assert_eq!(Ask::accept(Mode::Ca, &dialling, listed).word(), word);
+    }
+    let listed = known(&[line("*.example", "")]);
+    let ask = Ask::accept(Mode::Ca, &dialling, listed.clone());
+    assert_eq!(ask.word(), "out-of-scope");
+    assert_eq!(
+        Ask::dial(Mode::Ca, &serving, listed).word(),
+        "name-mismatch"
+    );
+    // A pin recognises it, and the CA above attests nothing of what it says.
+    let entry = |side: &str, name: &str| format!("{side} {name} {}", pin(&serving));
+    let all = line("*", "networks=* roles=*");
+    let pinned = known(&[entry("accept", "ops"), all.clone()]);
+    let accepted = Ask::accept(Mode::Enroll, &dialling, pinned).accepted();
+    assert!(accepted.grants.is_empty(), "{:?}", accepted.grants);
+    let pinned = known(&[entry("dial", "db.example:7117"), all]);
+    let dialled = Ask::dial(Mode::Pin, &serving, pinned).accepted();
+    assert!(dialled.grants.is_empty(), "{:?}", dialled.grants);
+    // The path is there: it is the leaf's word that does not count.
+    let path = comity_certs::verify_ca_path(&dialling, [&ca.anchor], Purpose::Dial, NOW);
+    assert!(path.is_ok(), "{path:?}");
 }
 
 #[test]

@@ -8,15 +8,15 @@ use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 use comity_certs::{
     Anchor, LeafRequest, Metadata, PresentedChain, Purpose, RootRequest, mint_leaf, mint_root, oid,
 };
-use comity_identity::{Algorithm, KeyHash, PeerId, SignError, Signer, UnixTime};
+use comity_identity::{Algorithm, KeyHash, NodeId, PeerId, SignError, Signer, UnixTime};
 use comity_trust::{
     Direction, Expectation, Invited, KnownPeers, Mode, Name, Phase, Query, Recognition, Refusal,
     Verdict, decide,
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType,
+    BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue,
     ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
-    date_time_ymd,
+    SubjectPublicKeyInfo, date_time_ymd,
 };
 
 /// 2026-03-01T12:00:00Z.
@@ -72,6 +72,20 @@ pub(crate) fn native(number: u8, purpose: Purpose) -> PresentedChain {
 }
 
 pub(crate) fn native_with(number: u8, purpose: Purpose, metadata: &Metadata) -> PresentedChain {
+    let [leaf, root] = native_der(number, purpose, &[], metadata);
+    PresentedChain::parse(&[leaf, root]).expect("chain")
+}
+
+/// A node whose root a CA cross-certified without any constraint, and what its leaf says.
+pub(crate) fn cross_certified(ca: &Ca, purpose: Purpose, says: &Says) -> PresentedChain {
+    let dns: Vec<String> = says.dns.iter().map(|name| (*name).to_owned()).collect();
+    let metadata = metadata(says.networks, says.roles);
+    let [leaf, root] = native_der(1, purpose, &dns, &metadata);
+    PresentedChain::parse(&[leaf, ca.cross(&Identity::new(1)), root]).expect("chain")
+}
+
+/// Leaf and root of a node.
+fn native_der(number: u8, purpose: Purpose, dns: &[String], metadata: &Metadata) -> [Vec<u8>; 2] {
     let identity = Identity::new(number);
     let root_request = RootRequest {
         next: Some(KeyHash::from_bytes([number; 32])),
@@ -86,13 +100,13 @@ pub(crate) fn native_with(number: u8, purpose: Purpose, metadata: &Metadata) -> 
         serial: [2; 16],
         not_before: BEGIN,
         not_after: BEGIN + DAY * 30,
-        dns: &[],
+        dns,
         ips: &[],
         uris: &[],
         metadata,
     };
     let leaf = mint_leaf(&root, &identity, &request).expect("leaf");
-    PresentedChain::parse(&[leaf, root]).expect("chain")
+    [leaf, root]
 }
 
 /// What a foreign leaf says.
@@ -199,6 +213,24 @@ impl Ca {
     pub(crate) fn leaf_with_root(&self, says: &Says) -> PresentedChain {
         let leaf = self.leaf_der(says);
         PresentedChain::parse(&[leaf.as_slice(), self.anchor.der()]).expect("chain")
+    }
+
+    /// A CA certificate for a node's root key, with the node's name.
+    fn cross(&self, node: &Identity) -> Vec<u8> {
+        let mut params = CertificateParams::default();
+        (params.not_before, params.not_after) =
+            (date_time_ymd(2026, 2, 1), date_time_ymd(2026, 4, 1));
+        let mut name = DistinguishedName::new();
+        name.push(DnType::OrganizationName, "Comity Nodes");
+        let id = NodeId::of_spki(&node.spki).to_hex();
+        let id = DnValue::PrintableString(id.as_str().try_into().expect("printable"));
+        name.push(DnType::CustomDnType(vec![2, 5, 4, 5]), id);
+        params.distinguished_name = name;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let key = SubjectPublicKeyInfo::from_der(&node.spki).expect("key");
+        let cross = params.signed_by(&key, &self.issuer).expect("cross");
+        cross.der().to_vec()
     }
 
     fn leaf_der(&self, says: &Says) -> Vec<u8> {
