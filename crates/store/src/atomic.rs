@@ -6,8 +6,10 @@
 //! 4. Where the previous content is kept: give the present file a second, temporary name and rename
 //!    that over `.old`. So there is an `.old` at every moment, and where there is no present file,
 //!    the last one that was stays in reach.
-//! 5. Rename the temporary file over the present one, which is atomic.
-//! 6. Synchronise the directory: only now is the change durable, and may be acknowledged.
+//! 5. See that the lock is still ours: where somebody removed the lock file, another writer may
+//!    hold a new one.
+//! 6. Rename the temporary file over the present one, which is atomic.
+//! 7. Synchronise the directory: only now is the change durable, and may be acknowledged.
 //!
 //! The caller holds the home's lock, so every temporary file that is there at the start was left by
 //! a process that died.
@@ -20,6 +22,7 @@ use data_encoding::HEXLOWER;
 
 use crate::disk::{Access, Disk, DiskFile, Kind, Stat};
 use crate::error::StoreError;
+use crate::lock::HomeLock;
 
 /// What happens to the content that is replaced.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,11 +39,12 @@ const TEMPORARY: &str = ".comity-tmp-";
 /// Replaces the file at `path`; see the description of the module.
 pub(crate) fn replace(
     disk: &dyn Disk,
+    lock: &HomeLock,
     path: &Path,
     content: &[u8],
     previous: Previous,
 ) -> Result<(), StoreError> {
-    install(disk, path, content, || match previous {
+    install(disk, lock, path, content, || match previous {
         Previous::Keep => keep_previous(disk, path),
         Previous::Drop => Ok(()),
     })
@@ -51,11 +55,12 @@ pub(crate) fn replace(
 /// the race is the moment between the last look and the rename.
 pub(crate) fn replace_unless_edited(
     disk: &dyn Disk,
+    lock: &HomeLock,
     path: &Path,
     content: &[u8],
     read: &Presence,
 ) -> Result<(), StoreError> {
-    install(disk, path, content, || {
+    install(disk, lock, path, content, || {
         keep_previous(disk, path)?;
         let now = match disk.lstat(path) {
             Ok(stat) => Presence::of(&stat),
@@ -98,6 +103,7 @@ impl Presence {
 
 fn install(
     disk: &dyn Disk,
+    lock: &HomeLock,
     path: &Path,
     content: &[u8],
     before_rename: impl FnOnce() -> Result<(), StoreError>,
@@ -106,6 +112,7 @@ fn install(
     let temporary = temporary_name(directory)?;
     let installed = write_new(disk, &temporary, content).and_then(|()| {
         before_rename()?;
+        lock.check(disk)?;
         disk.rename(&temporary, path)
             .map_err(StoreError::io("replace", path))
     });

@@ -48,6 +48,13 @@ pub enum StoreError {
         /// How long we waited.
         waited: Duration,
     },
+    /// The lock file was removed or replaced while we held it: another process may hold the new one.
+    /// Nothing was changed.
+    #[error("{} was removed or replaced while it was held", path.display())]
+    LockLost {
+        /// The lock file.
+        path: PathBuf,
+    },
     /// A file is larger than anything we would have written.
     #[error("{} is larger than {limit} bytes", path.display())]
     TooLarge {
@@ -114,6 +121,10 @@ impl StoreError {
                 quoted(path)
             )),
             Self::KnownPeers { error, .. } => error.hint.clone(),
+            Self::LockLost { path } => Some(format!(
+                "leave {} in its place, and try again",
+                quoted(path)
+            )),
             Self::Edited { .. } => Some("save the file and try again".to_owned()),
             _ => None,
         }

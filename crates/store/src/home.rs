@@ -227,10 +227,11 @@ impl Home {
     /// [`crate::PeerStore`], which keeps what others wrote.
     ///
     /// # Errors
-    /// The system's error. The file then has either content.
+    /// [`StoreError::LockLost`] if somebody removed the lock file meanwhile; the file then has its
+    /// old content. Or the system's error; the file then has either content.
     pub fn replace(
         &self,
-        _proof: &HomeLock,
+        lock: &HomeLock,
         file: HomeFile,
         content: &[u8],
     ) -> Result<(), StoreError> {
@@ -238,7 +239,7 @@ impl Home {
             HomeFile::KnownPeers => atomic::Previous::Keep,
             _ => atomic::Previous::Drop,
         };
-        atomic::replace(&*self.disk, &self.path(file), content, keep)
+        atomic::replace(&*self.disk, lock, &self.path(file), content, keep)
     }
 
     pub(crate) fn disk(&self) -> &dyn Disk {

@@ -97,13 +97,14 @@ impl Home {
         self.root().join("identity")
     }
 
-    fn install_identity(&self, _proof: &HomeLock, files: &IdentityFiles) -> Result<(), StoreError> {
+    fn install_identity(&self, lock: &HomeLock, files: &IdentityFiles) -> Result<(), StoreError> {
         let disk = self.disk();
         let temporary = atomic::temporary_name(self.root())?;
         disk.make_dir(&temporary)
             .map_err(StoreError::io("make", &temporary))?;
         let installed = self.fill(&temporary, files).and_then(|()| {
             let directory = self.identity_directory();
+            lock.check(disk)?;
             disk.rename(&temporary, &directory)
                 .map_err(StoreError::io("install", &directory))
         });

@@ -1,7 +1,7 @@
 //! One writer at a time, across processes.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::atomic;
@@ -23,9 +23,14 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
 /// Proof that this process holds the lock of a home. Dropping it releases the lock, and so does the
 /// end of the process, however it ends.
+///
+/// A file that is locked can still be removed, and the next process then locks a new one. So every
+/// write asks once more whether the lock is the one that others see, right before the step that
+/// others would notice. What remains is the moment between the two.
 #[derive(Debug)]
 pub struct HomeLock {
-    _handle: Box<dyn DiskFile>,
+    handle: Box<dyn DiskFile>,
+    path: PathBuf,
 }
 
 impl HomeLock {
@@ -44,7 +49,7 @@ impl HomeLock {
             {
                 atomic::remove_leftovers(home.disk(), home.root());
                 atomic::remove_leftovers(home.disk(), &home.identity_directory());
-                return Ok(Self { _handle: handle });
+                return Ok(Self { handle, path });
             }
             if waited >= LOCK_WAIT {
                 return Err(StoreError::Locked { path, waited });
@@ -54,10 +59,19 @@ impl HomeLock {
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
+
+    /// Whether this is still the lock that other processes would wait for.
+    pub(crate) fn check(&self, disk: &dyn Disk) -> Result<(), StoreError> {
+        if still_there(disk, &self.path, &*self.handle)? {
+            return Ok(());
+        }
+        let path = self.path.clone();
+        Err(StoreError::LockLost { path })
+    }
 }
 
-/// Whether the locked file still has the name `lock`: if somebody removed it while we waited, the
-/// next process would lock another file.
+/// Whether the locked file still has the name `lock`: if somebody removed it, the next process
+/// would lock another file.
 fn still_there(disk: &dyn Disk, path: &Path, handle: &dyn DiskFile) -> Result<bool, StoreError> {
     let ours = handle.stat().map_err(StoreError::io("look at", path))?;
     match disk.lstat(path) {

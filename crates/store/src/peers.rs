@@ -280,8 +280,9 @@ impl PeerStore {
         self.audit.append(lock, deed)?;
         let text = known.to_text();
         let path = self.path();
+        let disk = self.home.disk();
         if let Err(error) =
-            atomic::replace_unless_edited(self.home.disk(), &path, text.as_bytes(), &present)
+            atomic::replace_unless_edited(disk, lock, &path, text.as_bytes(), &present)
         {
             // Whether the file is old or new, the next look at it tells.
             seen.stamp = None;

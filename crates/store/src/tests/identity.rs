@@ -14,9 +14,9 @@ use crate::fault::{Fault, FaultDisk};
 use crate::home::{Home, HomeFile};
 use crate::identity_files::{Established, IdentityFiles};
 
-/// Looking for one (2), the lock (7), the directory (3), three files (4 each), its names, the rename,
-/// the home's names (2).
-const STEPS: usize = 28;
+/// Looking for one (2), the lock (7), the directory (3), three files (4 each), its names, the lock
+/// once more (2), the rename, the home's names (2).
+const STEPS: usize = 30;
 
 #[test]
 fn an_identity_is_made_once_and_never_changed() {

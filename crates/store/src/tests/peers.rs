@@ -237,6 +237,30 @@ fn an_edit_in_the_middle_of_a_change_is_noticed_and_kept() {
 }
 
 #[test]
+fn a_change_whose_lock_was_removed_is_an_error_in_the_log_and_not_made() {
+    let test = TestHome::new();
+    let store = open(&test.home);
+    add(&store, "one", 1).expect("added");
+    let mut asked = 0;
+    let result = store.decide_and_record(|_| {
+        asked += 1;
+        if asked == 1 {
+            fs::remove_file(test.home.path(HomeFile::Lock)).expect("removed");
+            // Another process takes the new lock and makes its change.
+            add(&open(&test.home), "two", 2).expect("added");
+        }
+        ((), Some(addition("three", 3)))
+    });
+    assert!(matches!(
+        result,
+        Err(UpdateError::Store(StoreError::LockLost { .. }))
+    ));
+    assert_eq!(labels(&store.poll_changes()), ["one", "two"]);
+    let log = AuditLog::new(&test.home, "test").tail(10).expect("the log");
+    assert_eq!(log.lines.last().expect("a line").action, "add failed");
+}
+
+#[test]
 fn an_editor_that_never_stops_is_an_error_and_wins() {
     let test = TestHome::new();
     let store = open(&test.home);
@@ -440,8 +464,9 @@ fn a_held_lock_refuses_first_use_and_nothing_else() {
 }
 
 /// The calls of one change of `known_peers`: the lock (7), reading (5), the audit line (6), the new
-/// file (4), the previous one (3), the last look (1), the change (3), the marker (1).
-const STEPS: usize = 30;
+/// file (4), the previous one (3), the last look (1), the
+/// lock once more (2), the change (3), the marker (1).
+const STEPS: usize = 32;
 
 // T69
 #[test]

@@ -20,7 +20,7 @@ const OLD: &[u8] = b"the old content, of some length\n";
 const NEW: &[u8] = b"and the new content, which is longer\n";
 
 /// The calls of taking the lock and replacing one file whose previous content is kept.
-const CALLS: [Call; 17] = [
+const CALLS: [Call; 19] = [
     // The lock: open it, check it, take it, see that it is still the one, look for leftovers.
     Call::Open(Access::Append),
     Call::Stat,
@@ -38,6 +38,9 @@ const CALLS: [Call; 17] = [
     Call::HardLink,
     Call::Rename,
     Call::Unlink,
+    // The lock once more.
+    Call::Stat,
+    Call::Stat,
     // The change, and its durability.
     Call::Rename,
     Call::Open(Access::Directory),
@@ -47,7 +50,7 @@ const CALLS: [Call; 17] = [
 const STEPS: usize = CALLS.len();
 
 #[test]
-fn a_write_has_seventeen_steps() {
+fn a_write_has_nineteen_steps() {
     let (disk, home) = model_home();
     replace(&home, OLD).expect("a write");
     let (counting, home) = faulty(&disk);
@@ -269,6 +272,57 @@ fn a_lock_file_that_was_removed_while_waiting_excludes_nobody_and_is_given_up() 
     let impatient = FaultDisk::new(os_disk());
     let other = Home::open_on(Arc::new(impatient), test.path()).expect("the home");
     assert!(matches!(other.lock(), Err(StoreError::Locked { .. })));
+}
+
+#[test]
+fn whoever_lost_the_lock_changes_nothing() {
+    let test = TestHome::new();
+    replace(&test.home, OLD).expect("a write");
+    let lock = test.home.lock().expect("the lock");
+    std::fs::remove_file(test.home.path(HomeFile::Lock)).expect("removed");
+    // Now another writer gets in.
+    replace(&test.home, NEW).expect("a write");
+    let late = test.home.replace(&lock, HomeFile::KnownPeers, b"third");
+    let path = test.home.path(HomeFile::Lock);
+    assert!(matches!(late, Err(StoreError::LockLost { path: lost }) if lost == path));
+    let content = std::fs::read(test.home.path(HomeFile::KnownPeers)).expect("a file");
+    assert_eq!(content, NEW);
+    let rubbish = names(test.path()).into_iter().any(|n| n.contains("tmp"));
+    assert!(!rubbish);
+}
+
+#[test]
+fn a_lock_file_that_was_removed_or_replaced_stops_a_write_until_its_last_step() {
+    let last_look = CALLS
+        .iter()
+        .rposition(|c| *c == Call::Stat)
+        .expect("a look");
+    let taken = 5;
+    for replaced in [false, true] {
+        for step in taken..=last_look {
+            let test = TestHome::new();
+            replace(&test.home, OLD).expect("a write");
+            let disk = FaultDisk::new(os_disk());
+            let home = Home::open_on(Arc::new(disk.clone()), test.path()).expect("the home");
+            let path = home.path(HomeFile::Lock);
+            disk.follow(move |number, _| {
+                if number == step {
+                    std::fs::remove_file(&path).expect("removed");
+                    if replaced {
+                        std::fs::write(&path, "").expect("replaced");
+                    }
+                }
+                Fault::None
+            });
+            let written = replace(&home, NEW);
+            assert!(
+                matches!(written, Err(StoreError::LockLost { .. })),
+                "step {step}: {written:?}"
+            );
+            let content = std::fs::read(home.path(HomeFile::KnownPeers)).expect("a file");
+            assert_eq!(content, OLD, "step {step}");
+        }
+    }
 }
 
 fn replace(home: &Home, content: &[u8]) -> Result<(), StoreError> {
