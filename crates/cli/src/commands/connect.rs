@@ -19,7 +19,6 @@ use comity_trust::{
 use comity_tunnel::{LocalListener, forward, pipe_standard};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
-use tokio_util::sync::CancellationToken;
 
 use crate::Outcome;
 use crate::args::{Connect, DialOptions, Join};
@@ -174,18 +173,17 @@ fn stream_failure(subject: &Subject, error: &std::io::Error) -> Failure {
     if let Some(alert) = alert_of(error) {
         return dial_failure(subject, &DialError::Alert(alert));
     }
-    let failure = Failure::unable(format!(
-        "the connection to {} broke: {error}",
-        subject.typed
-    ));
+    let whom = &subject.typed;
+    let failure = Failure::unable(format!("the connection to {whom} broke: {error}"));
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => Failure {
             exit: Exit::No,
             ..failure
         },
-        std::io::ErrorKind::UnexpectedEof => failure.hint(
-            "it was cut off without a farewell: the peer may have stopped, or have revoked us",
-        ),
+        std::io::ErrorKind::UnexpectedEof => Failure::unable(format!(
+            "the connection to {whom} was cut off: what came may not be all"
+        ))
+        .hint("the peer stopped, or lets us in no longer; connecting again tells which"),
         _ => failure,
     }
 }
@@ -199,14 +197,13 @@ async fn on_local(
 ) -> Outcome {
     // Once now: a refusal, or a question at first use, is better met here than by the first client.
     drop(dial(context, dialling, &planned, subject).await?);
+    let stop = stop_on_signal()?;
     let (listener, place) = listen(local).await?;
     context.shell.answer(
         format_args!("listening on {place}"),
         &json!({ "listening": place, "peer": subject.typed }),
     );
     let _upkeep = dialling.dialer.endpoint().upkeep();
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_on_signal(stop.clone()));
     let report = {
         let (shell, subject) = (context.shell, subject.clone());
         move |error: DialError| {

@@ -75,6 +75,7 @@ async fn listen_and_serve(
     services: Services,
 ) -> Outcome {
     let listener = bind(listen).await?;
+    let stop = stop_on_signal()?;
     let address = listener.local_addr().map_err(Failure::unable)?;
     let names: Vec<String> = services.iter().map(|s| s.name.to_string()).collect();
     let id = node.endpoint.credentials().node_id();
@@ -89,30 +90,28 @@ async fn listen_and_serve(
     }
     context.shell.say(format_args!("as {id}"));
     let _upkeep = node.endpoint.upkeep();
-    let stop = CancellationToken::new();
-    tokio::spawn(stop_on_signal(stop.clone()));
     run(listener, acceptor, Arc::new(services), stop).await;
     context.shell.say("stopped");
     Ok(Exit::Yes)
 }
 
-/// Cancels `stop` at SIGINT or SIGTERM.
-pub(crate) async fn stop_on_signal(stop: CancellationToken) {
+/// A token that SIGINT or SIGTERM cancels. Called before we say that we listen: whoever reads that
+/// may send the signal at once.
+pub(crate) fn stop_on_signal() -> Result<CancellationToken, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminate = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut terminate) => {
-                terminate.recv().await;
-            }
-            // Without the handler the signal ends the process, which is what it asks for.
-            Err(_) => std::future::pending().await,
+    let lost = |error| Failure::unable(format!("cannot watch for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(lost)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(lost)?;
+    let stop = CancellationToken::new();
+    let cancelled = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminate => {}
-    }
-    stop.cancel();
+        cancelled.cancel();
+    });
+    Ok(stop)
 }
 
 /// Binds the address; where there is no IPv6, the default means every IPv4 address.
