@@ -463,6 +463,9 @@ pub(crate) struct TrustExplain {
     /// Explain accepting, in this mode
     #[arg(long, value_name = "MODE")]
     pub(crate) accept: Option<Mode>,
+    /// Address to ask for the certificate, instead of the remembered ones
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "cert")]
+    pub(crate) addr: Option<String>,
     /// Also say whether it may use this service of ours
     #[arg(long, value_name = "SERVICE")]
     pub(crate) service: Option<String>,

@@ -156,7 +156,7 @@ fn evidence(
         )
         .hint("name a PEM file with its certificate and root: --cert FILE"));
     }
-    fetch(dialling, &args.peer, None, false)
+    fetch(dialling, &args.peer, args.addr.as_deref(), false)
 }
 
 fn certificates_of(text: &str) -> Result<Vec<Vec<u8>>, Failure> {

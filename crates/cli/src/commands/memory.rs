@@ -54,7 +54,10 @@ pub(crate) fn show(context: &Context, args: &TrustShow) -> Outcome {
     let known = &store.snapshot().known;
     let found = found_or_no(known, &args.peer)?;
     let value: Vec<Value> = found.iter().map(|(line, e)| entry_json(*line, e)).collect();
-    let text: Vec<String> = found.iter().map(|(line, e)| details(*line, e)).collect();
+    let text: Vec<String> = found
+        .iter()
+        .map(|(line, e)| details(known, *line, e))
+        .collect();
     context.shell.answer(text.join("\n\n"), &value);
     Ok(Exit::Yes)
 }
@@ -78,6 +81,9 @@ pub(crate) fn add(context: &Context, args: &TrustAdd) -> Outcome {
         }
     }
     let store = context.store(&home, "comity trust add")?;
+    for entry in &entries {
+        refuse_revoked(&store.snapshot().known, entry.pin())?;
+    }
     for entry in &entries {
         let edit = match args.also {
             true => Edit::AddKey(Box::new(entry.clone())),
@@ -123,6 +129,26 @@ fn refuse_ca_for_everybody(
             Ok(())
         }
         SideArg::Dial => Ok(()),
+    }
+}
+
+/// A revocation beats every entry: one that is made in spite of it would only look like a grant.
+fn refuse_revoked(known: &KnownPeers, pin: Option<&Pin>) -> Result<(), Failure> {
+    match pin.and_then(|pin| revocation(known, pin)) {
+        None => Ok(()),
+        Some(line) => Err(
+            Failure::no(format!("this key is revoked (known_peers:{line})"))
+                .hint("a revocation is permanent; only removing the line by hand undoes it")
+                .because(Reason::Revoked),
+        ),
+    }
+}
+
+fn revocation(known: &KnownPeers, pin: &Pin) -> Option<usize> {
+    match pin {
+        Pin::Node(id) => known.revocation_of_key(&id.key_hash()),
+        Pin::Key(hash) => known.revocation_of_key(hash),
+        Pin::Cert(fingerprint) => known.revocation_of_certificate(fingerprint),
     }
 }
 
@@ -214,6 +240,7 @@ pub(crate) fn replace(context: &Context, args: &TrustReplace) -> Outcome {
     let home = context.open_home()?;
     let pin = parse_pin(&args.id)?;
     let store = context.store(&home, "comity trust replace")?;
+    refuse_revoked(&store.snapshot().known, Some(&pin))?;
     apply(
         &store,
         None,
@@ -588,7 +615,7 @@ fn entry_json(line: usize, entry: &Entry) -> Value {
     })
 }
 
-fn details(line: usize, entry: &Entry) -> String {
+fn details(known: &KnownPeers, line: usize, entry: &Entry) -> String {
     let attributes = &entry.attributes;
     let mut rows = vec![format!("{}  (known_peers:{line})", entry.names)];
     let mut row = |name: &str, value: String| {
@@ -610,6 +637,11 @@ fn details(line: usize, entry: &Entry) -> String {
             .pin()
             .map(|pin| pin_hash(pin).words().to_string())
             .unwrap_or_default(),
+    );
+    let revoked = entry.pin().and_then(|pin| revocation(known, pin));
+    row(
+        "REVOKED",
+        revoked.map_or_else(String::new, |line| format!("known_peers:{line}")),
     );
     row("side", entry.side.token().to_owned());
     let addresses: Vec<&str> = attributes.addr.iter().map(Name::as_str).collect();
