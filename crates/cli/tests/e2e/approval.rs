@@ -91,6 +91,50 @@ fn approval_takes_the_full_id_of_somebody_who_waits() {
 }
 
 #[test]
+fn in_mode_tofu_strangers_are_remembered_and_may_do_nothing() {
+    let recorder = Recorder::new();
+    let (server, stranger) = (Home::new(), Home::new());
+    let target = recorder.address.to_string();
+    let serving = server.serve(&[&target, "--accept", "tofu"]);
+    let address = serving.address.to_string();
+    stranger.yes(&["trust", "add", "server", &server.id(), "--addr", &address]);
+    assert_says(&stranger.no(&["connect", "server"]), &["(not-authorised)"]);
+    let entry = &server.json(&["trust", "find", &stranger.id()])[0];
+    assert_eq!(entry["origin"], "first-use");
+    assert_eq!(entry["side"], "accept");
+    assert_eq!(entry["services"], serde_json::json!([]));
+    recorder.assert_untouched();
+}
+
+#[test]
+fn in_mode_insecure_only_a_peer_named_by_its_id_may_use_a_service() {
+    let (server, named, stranger) = (Home::new(), Home::new(), Home::new());
+    let target = backend::greeter("in").to_string();
+    let allow = format!("default={}", named.id());
+    let args = [
+        &target,
+        "--accept",
+        "insecure",
+        "--i-mean-it",
+        "--allow",
+        &allow,
+    ];
+    let serving = server.serve(&args);
+    let address = serving.address.to_string();
+    for home in [&named, &stranger] {
+        home.yes(&["trust", "add", "server", &server.id(), "--addr", &address]);
+    }
+    assert_says(&stranger.no(&["connect", "server"]), &["(not-authorised)"]);
+    assert_eq!(named.yes(&["connect", "server"]), "in");
+    serving.running.wait_for("accepted with a warning");
+    assert_eq!(
+        server.json(&["trust", "list"]),
+        serde_json::json!([]),
+        "nothing is remembered"
+    );
+}
+
+#[test]
 fn in_mode_invite_strangers_do_not_even_wait() {
     let (server, stranger) = (Home::new(), Home::new());
     let serving = server.serve(&[&backend::echo().to_string(), "--accept", "invite"]);

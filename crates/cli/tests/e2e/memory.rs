@@ -110,7 +110,22 @@ fn a_revocation_stays_whatever_is_removed_or_added() {
         home.json(&["trust", "revoke", "db1"])["revoked"],
         json!([id])
     );
+    assert_says(
+        &home.yes(&["trust", "show", "db1"]),
+        &["REVOKED    known_peers:3"],
+    );
     home.yes(&["trust", "remove", "db1"]);
+    for args in [
+        &["trust", "add", "db1", &id][..],
+        &["trust", "add", "db1", &id, "--also"],
+    ] {
+        assert_says(&home.no(args), &["this key is revoked (known_peers:2)"]);
+    }
+    home.yes(&["trust", "add", "db2", &Home::new().id()]);
+    assert_says(
+        &home.no(&["trust", "replace", "db2", &id]),
+        &["this key is revoked"],
+    );
     let said = home.no(&["trust", "remove", &id]);
     assert_says(&said, &["is revoked, which stays"]);
     assert_says(&home.known_peers(), &["revoked"]);
@@ -259,7 +274,14 @@ fn explain_judges_a_certificate_from_a_file_in_both_directions_and_for_a_service
         assert_eq!(finished.status.code(), Some(code), "{}", finished.out());
         assert_says(&finished.out(), &["accepted, by pin", verdict]);
     }
-    // The file is asked, so nothing is dialled: there is nobody.
+    let said = home.unable(&["trust", "explain", "laptop"]);
+    assert_says(
+        &said,
+        &["no address of laptop is known", "--addr HOST:PORT"],
+    );
+    let nobody = backend::nobody().to_string();
+    let said = home.unable(&["trust", "explain", "laptop", "--addr", &nobody]);
+    assert_says(&said, &["cannot reach", &nobody]);
     let said = home.unable(&["trust", "explain", "laptop", "--accept", "enroll"]);
     assert_says(&said, &["--cert FILE"]);
     let not_pem = folder.beside("not.pem");

@@ -355,7 +355,8 @@ fn a_connection_that_never_ends_does_not_keep_a_server_from_stopping() {
     open.finish();
 }
 
-fn send(running: &Running, signal: Signal) {
+/// Sends a signal to a program of ours.
+pub(crate) fn send(running: &Running, signal: Signal) {
     let id = i32::try_from(running.id()).expect("a process id");
     kill(Pid::from_raw(id), signal).expect("our own child");
 }

@@ -7,6 +7,7 @@ use std::thread;
 
 use crate::backend;
 use crate::home::{Home, Pair, assert_says, expect_exit};
+use crate::serving::send;
 
 #[test]
 fn services_and_local_ends_may_be_unix_sockets() {
@@ -34,6 +35,12 @@ fn a_socket_left_over_from_a_killed_process_is_replaced_and_a_live_one_is_not() 
     let pair = Pair::new(&[&backend::echo().to_string()], &["default"]);
     let place = format!("unix:{}", pair.client.beside("local.sock").display());
     let args = ["connect", "server", "--listen", &place];
+    // One that is told to end takes its socket away.
+    let ended = pair.client.start(&args);
+    ended.wait_for("listening on");
+    send(&ended, nix::sys::signal::Signal::SIGTERM);
+    ended.finish().expect_success();
+    assert!(!pair.client.beside("local.sock").exists());
     let killed = pair.client.start(&args);
     killed.wait_for("listening on");
     assert_says(&pair.client.unable(&args), &["cannot listen on"]);
@@ -197,5 +204,8 @@ fn a_server_that_stops_in_the_middle_is_an_error_and_not_an_end() {
     drop(pair.serving);
     let finished = open.finish();
     let said = expect_exit(finished, 2, &["connect"]).err();
-    assert_says(&said, &["the connection to server broke"]);
+    assert_says(
+        &said,
+        &["the connection to server was cut off: what came may not be all"],
+    );
 }
