@@ -11,6 +11,7 @@ use crate::limits::{MAX_CA_FILE_BYTES, MAX_CA_FILE_CERTIFICATES, MAX_CHAIN_BYTES
 use crate::names;
 use crate::oid;
 use crate::parsed::{CertificateFault, Parsed};
+use crate::twin;
 
 /// The critical extensions that are enforced on the path below an anchor. Policies are not, so an
 /// anchor that insists on them is refused.
@@ -31,6 +32,7 @@ pub struct Anchor {
     der: Vec<u8>,
     trust_anchor: TrustAnchor<'static>,
     fingerprint: Fingerprint,
+    twins: Vec<Fingerprint>,
     key: KeyHash,
     not_before: UnixTime,
     not_after: UnixTime,
@@ -147,6 +149,7 @@ impl Anchor {
             der: der.to_vec(),
             trust_anchor,
             fingerprint: Fingerprint::of_certificate(der),
+            twins: twin::fingerprints(der),
             key: KeyHash::of_spki(parsed.spki),
             not_before: parsed.not_before,
             not_after: parsed.not_after,
@@ -174,6 +177,12 @@ impl Anchor {
     /// Hash of the certificate.
     pub fn fingerprint(&self) -> Fingerprint {
         self.fingerprint
+    }
+
+    /// As [`PresentedChain::twin_fingerprints`](crate::PresentedChain::twin_fingerprints): the
+    /// certificate may have been listed from what a peer presented.
+    pub fn twin_fingerprints(&self) -> &[Fingerprint] {
+        &self.twins
     }
 
     /// Hash of its SubjectPublicKeyInfo.

@@ -18,6 +18,7 @@ use crate::names::{self, SanName};
 use crate::native::{self, NativeFacts, ProfileFault};
 use crate::oid;
 use crate::parsed::{CertificateFault, Parsed};
+use crate::twin;
 
 /// The critical extensions we understand in a leaf: those that are read here or by the TLS
 /// library. CRL distribution points say where to look and constrain nothing.
@@ -241,6 +242,18 @@ impl PresentedChain {
     /// The hash of every presented certificate, leaf first.
     pub fn fingerprints(&self) -> &[Fingerprint] {
         &self.fingerprints
+    }
+
+    /// The fingerprints that the presented certificates would have with the other signature that
+    /// anybody can derive from an ECDSA one: a certificate that was revoked by its fingerprint is
+    /// presented like this by somebody who tries to get around it.
+    ///
+    /// For revocations only; a pin must never be compared with these.
+    pub fn twin_fingerprints(&self) -> Vec<Fingerprint> {
+        let certificates = self.certificates.iter();
+        certificates
+            .flat_map(|der| twin::fingerprints(der))
+            .collect()
     }
 
     /// The certificates as presented, leaf first.

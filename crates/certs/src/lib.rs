@@ -23,6 +23,7 @@ pub mod oid;
 mod parsed;
 mod path;
 mod renewal;
+mod twin;
 
 pub use anchor::{Anchor, AnchorError, CaFileError, certificates_in_pem};
 pub use chain::{ChainError, Form, Leaf, PresentedChain, Purpose, Usages};

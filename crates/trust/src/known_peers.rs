@@ -181,10 +181,15 @@ impl KnownPeers {
         line.map(|&line| line as usize)
     }
 
-    /// The line that revokes anything the peer presented.
+    /// The line that revokes anything the peer presented. A revoked certificate is recognised with
+    /// either of the two signatures that it can have.
     pub fn revocation_of(&self, chain: &PresentedChain) -> Option<usize> {
         let keys = chain.keys().iter();
-        let certificates = chain.fingerprints().iter();
+        let twins = match self.index.revoked_certificates.is_empty() {
+            true => Vec::new(),
+            false => chain.twin_fingerprints(),
+        };
+        let certificates = chain.fingerprints().iter().chain(&twins);
         keys.filter_map(|key| self.revocation_of_key(key))
             .chain(certificates.filter_map(|f| self.revocation_of_certificate(f)))
             .min()
@@ -192,8 +197,14 @@ impl KnownPeers {
 
     /// The line that revokes an authority.
     pub(crate) fn revocation_of_anchor(&self, anchor: &Anchor) -> Option<usize> {
+        let twins = anchor.twin_fingerprints().iter();
         self.revocation_of_key(&anchor.key())
             .or_else(|| self.revocation_of_certificate(&anchor.fingerprint()))
+            .or_else(|| {
+                twins
+                    .filter_map(|f| self.revocation_of_certificate(f))
+                    .next()
+            })
     }
 
     /// Whether nothing at all is revoked, which saves looking.

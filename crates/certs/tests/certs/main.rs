@@ -25,4 +25,5 @@ mod names;
 mod native;
 mod openssl;
 mod paths;
+mod twins;
 mod vectors;

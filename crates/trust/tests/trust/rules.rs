@@ -182,6 +182,41 @@ fn a_revoked_key_anywhere_in_the_chain_refuses_it() {
 }
 
 #[test]
+fn a_revoked_certificate_does_not_come_back_with_its_signature_negated() {
+    // ECDSA: anybody can turn (r, s) into (r, n - s), and so one form of a certificate into the
+    // other. Whichever was revoked, the other one is presented here.
+    let ca = Ca::new("corp");
+    let chain = ca.leaf_with_root(&Says::name(&[HOST]));
+    let others = chain.twin_fingerprints();
+    assert_eq!(others.len(), 4, "leaf and root, each for two curves");
+    for other in others {
+        let revoked = format!("@revoked both x cert {other}");
+        let listed = known(&[ca.line("dial", "*", ""), revoked]);
+        let refusal = Ask::dial(Mode::CaOrPin, &chain, listed).refused();
+        assert_eq!(refusal.evidence, Evidence::Revoked { line: 3 });
+    }
+    // The authority's own certificate, which the peer did not present.
+    let alone = ca.leaf(&Says::name(&[HOST]));
+    let other = ca.anchor.twin_fingerprints()[0];
+    let revoked = format!("@revoked both x cert {other}");
+    let listed = known(&[ca.line("dial", "*", ""), revoked]);
+    assert_eq!(Ask::dial(Mode::Ca, &alone, listed).word(), "revoked");
+}
+
+#[test]
+fn a_certificate_pin_never_matches_the_same_certificate_with_its_signature_negated() {
+    let peer = foreign(&Says::name(&[HOST]));
+    let others = peer.twin_fingerprints();
+    assert!(!others.is_empty());
+    for other in others {
+        let pinned = known(&[format!("dial {DIALLED} cert {other}")]);
+        assert_eq!(Ask::dial(Mode::Pin, &peer, pinned).word(), "changed");
+        let pinned = known(&[format!("accept ops cert {other}")]);
+        assert_eq!(Ask::accept(Mode::Pin, &peer, pinned).word(), "unknown");
+    }
+}
+
+#[test]
 fn a_revoked_root_of_the_system_recognises_nobody() {
     let ca = Ca::new("public");
     let chain = ca.leaf(&Says::name(&[HOST]));
