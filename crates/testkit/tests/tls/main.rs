@@ -6,7 +6,11 @@
 
 mod certificates;
 mod hostile_names;
+mod join;
+mod limits;
 mod possession;
+mod privacy;
 mod protocol;
 mod resumption;
+mod store;
 mod validity;
