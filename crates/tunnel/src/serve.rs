@@ -140,6 +140,7 @@ pub async fn serve(
         }
     }
     drop(listener);
+    tracing::info!(open = connections.len(), "stopping");
     let drained = async { while connections.join_next().await.is_some() {} };
     drop(tokio::time::timeout(DRAIN, drained).await);
 }

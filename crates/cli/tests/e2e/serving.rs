@@ -325,9 +325,8 @@ fn sigterm_and_sigint_end_a_server_cleanly_and_let_open_connections_finish() {
         open.wait_for("before");
         send(&pair.serving.running, signal);
         // The port is closed first: whoever comes now is told by the system.
-        while std::net::TcpStream::connect(pair.serving.address).is_ok() {
-            std::thread::yield_now();
-        }
+        pair.serving.running.wait_for("stopping open=1");
+        assert!(std::net::TcpStream::connect(pair.serving.address).is_err());
         open.write(b"after\n");
         open.wait_for("after");
         open.finish().expect_success();
