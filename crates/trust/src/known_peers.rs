@@ -136,14 +136,15 @@ impl KnownPeers {
     /// limits them to the entries that count in it.
     pub fn pins_named(&self, name: &Name, direction: Option<Direction>) -> Vec<(usize, &Entry)> {
         let patterns = self.at(self.index.patterns.iter().copied());
-        let patterns = patterns.filter(|(_, entry)| entry.names.matches(name));
         let mut found: Vec<_> = self
             .lines_named(name)
             .chain(patterns)
-            .filter(|(_, entry)| entry.pin().is_some())
+            .filter(|(_, entry)| entry.pin().is_some() && entry.names.matches(name))
             .filter(|(_, entry)| direction.is_none_or(|d| entry.side.covers(d)))
             .collect();
         found.sort_unstable_by_key(|(line, _)| *line);
+        // A line with patterns is also found by its exact names.
+        found.dedup_by_key(|(line, _)| *line);
         found
     }
 
@@ -225,7 +226,7 @@ impl KnownPeers {
             .map(|(line, _)| line)
     }
 
-    /// Whether anybody is pinned under exactly this name.
+    /// Whether anybody is pinned under exactly this name, whatever else the line says.
     pub fn has_pin_named(&self, name: &Name) -> bool {
         self.lines_named(name)
             .any(|(_, entry)| entry.pin().is_some())
@@ -239,7 +240,7 @@ impl KnownPeers {
         })
     }
 
-    /// Lines with exact names only that have this one.
+    /// Pins and CA-verified memories that have exactly this name among theirs.
     pub(crate) fn lines_named(&self, name: &Name) -> impl Iterator<Item = (usize, &Entry)> {
         self.at(self.index.names.candidates(name.as_str()))
             .filter(move |(_, entry)| entry.names.exact().any(|known| known == name))
@@ -354,9 +355,9 @@ impl LineIndex {
 #[derive(Default)]
 struct Index {
     pins: LineIndex,
-    /// Pins and CA-verified memories whose names are all exact.
+    /// Pins and CA-verified memories by each of their exact names.
     names: LineIndex,
-    /// Pins with patterns among their names: these are searched.
+    /// Pins with patterns among their names: these are searched as well.
     patterns: Vec<u32>,
     revoked_keys: HashMap<KeyHash, u32>,
     revoked_certificates: HashMap<Fingerprint, u32>,
@@ -401,7 +402,6 @@ impl Index {
     fn add_names(&mut self, line: u32, entry: &Entry) {
         if !entry.names.are_exact() {
             self.patterns.push(line);
-            return;
         }
         for name in entry.names.exact() {
             self.names.push(name.as_str(), line);

@@ -265,7 +265,7 @@ impl Names {
             .any(|item| matches!(item, NameItem::Pattern(pattern) if pattern.is_universal()))
     }
 
-    /// Whether every item is an exact name, so that an index finds the line by them.
+    /// Whether every item is an exact name, so that an index by them finds all that match.
     pub(crate) fn are_exact(&self) -> bool {
         self.0.iter().all(|item| matches!(item, NameItem::Exact(_)))
     }

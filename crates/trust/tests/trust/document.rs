@@ -2,9 +2,9 @@
 
 use comity_identity::{NodeId, UnixTime};
 use comity_trust::{
-    Attributes, Cause, Confirmed, Edit, EditError, Entry, KnownPeers, MAX_ATTRIBUTES,
-    MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NAMES, MAX_VALUE_BYTES, MAX_VALUES, Name, NameError,
-    NameItem, Names, NamesError, Origin, ParseError, Pin, Side, What,
+    AllowRule, AllowRuleError, Attributes, Cause, Confirmed, Edit, EditError, Entry, KnownPeers,
+    MAX_ATTRIBUTES, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NAMES, MAX_VALUE_BYTES, MAX_VALUES, Name,
+    NameError, NameItem, Names, NamesError, Origin, ParseError, Pin, Side, Target, What, resolve,
 };
 
 use crate::world::{Ca, name};
@@ -649,4 +649,47 @@ fn patterns_match_and_exclude_by_line() {
     assert_eq!(lines("web.example:7117"), [2]);
     assert_eq!(lines("secret.example:7117"), [0; 0]);
     assert_eq!(lines("web.example:22"), [0; 0]);
+}
+
+#[test]
+fn a_label_beside_a_pattern_is_as_taken_as_any_other() {
+    let known = parse(&format!(
+        "both laptop,*.corp.example:* node {} addr=db.corp.example:7117\n",
+        id(1)
+    ))
+    .expect("parsed");
+    let laptop = name("laptop");
+    assert!(known.has_pin_named(&laptop));
+    assert_eq!(known.pins_named(&laptop, None).len(), 1, "once");
+    assert!(matches!(
+        resolve("laptop", &known),
+        Ok(Target::Known { .. })
+    ));
+    let taken = Err(EditError::NameTaken {
+        name: laptop,
+        line: 2,
+    });
+    assert_eq!(
+        known.with(Edit::Add(Box::new(pin_entry("laptop", 2)))),
+        taken
+    );
+    // The rule that names a network of this name does not let the peer in by mistake, nor the
+    // reverse.
+    let both = parse(&format!(
+        "both corp,*.corp.example:* node {}\nboth x node {} networks=corp\n",
+        id(1),
+        id(2)
+    ))
+    .expect("parsed");
+    assert!(matches!(
+        AllowRule::parse("corp", &both),
+        Err(AllowRuleError::Ambiguous(_))
+    ));
+}
+
+#[test]
+fn an_exact_name_that_its_own_line_excludes_matches_nothing_and_stays_taken() {
+    let known = parse(&format!("dial laptop,!lap* node {}\n", id(1))).expect("parsed");
+    assert!(known.pins_named(&name("laptop"), None).is_empty());
+    assert!(known.has_pin_named(&name("laptop")));
 }
