@@ -207,7 +207,7 @@ impl<'q> Listed<'q> {
 ///
 /// When dialling, its names must cover the name dialled. When accepting nobody was asked for, so
 /// the line must say whom it means: names (other than everybody), networks or roles; and whatever
-/// it says, the leaf must have one of each.
+/// it says, the leaf must have one of each, and no name that the line excludes.
 fn scope(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
     match query.direction {
         Direction::Dial => covers_dialled(query, entry),
@@ -229,17 +229,15 @@ fn covers_dialled(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
 
 fn covers_presented(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
     let attributes = &entry.attributes;
-    let restricted = !entry.names.are_unrestricted();
-    if !restricted && attributes.networks.is_empty() && attributes.roles.is_empty() {
+    let scope = &entry.names;
+    if scope.mean_anybody() && attributes.networks.is_empty() && attributes.roles.is_empty() {
         return Err(Reason::OutOfScope);
     }
-    let covered = |name: &SanName| match name {
-        SanName::Dns(host) => entry.names.cover_host(host, None),
-        SanName::Ip(address) => canonical_host(&address.to_string())
-            .is_ok_and(|host| entry.names.cover_host(&host, None)),
-        SanName::Uri(uri) => entry.names.cover_uri(uri),
-    };
-    if restricted && !signed_names(query).iter().any(covered) {
+    let names = signed_names(query);
+    // The peer chooses which of its names it goes by: none of them may be excluded.
+    let excluded = names.iter().any(|name| scope.exclude(name));
+    let covered = scope.are_unrestricted() || names.iter().any(|name| scope.cover(name));
+    if excluded || !covered {
         return Err(Reason::OutOfScope);
     }
     let (networks, roles) =

@@ -4,9 +4,10 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use comity_certs::SanName;
 use thiserror::Error;
 
-use crate::name::{Name, NameError};
+use crate::name::{Name, NameError, canonical_host};
 
 /// Most names on one line. More belong on another line: every name is compared or indexed.
 pub const MAX_NAMES: usize = 64;
@@ -134,9 +135,11 @@ impl Pattern {
             .filter(|(_, port)| !port.contains(']'))
     }
 
-    /// Whether it lets everything through.
+    /// Whether it lets every name through: `*` and `*:*`. One with `?` asks for a length.
     fn is_universal(&self) -> bool {
-        !self.negated && self.glob.bytes().all(|b| matches!(b, b'*' | b':' | b'?'))
+        let only_stars = |part: &str| !part.is_empty() && part.bytes().all(|b| b == b'*');
+        let (host, port) = self.glob.split_once(':').unwrap_or((&self.glob, "*"));
+        !self.negated && only_stars(host) && only_stars(port)
     }
 }
 
@@ -248,7 +251,7 @@ impl Names {
     }
 
     /// Whether these names, as the scope of an authority, cover a URI.
-    pub(crate) fn cover_uri(&self, uri: &str) -> bool {
+    fn cover_uri(&self, uri: &str) -> bool {
         self.decide(|item| match item {
             NameItem::Exact(_) => false,
             NameItem::Pattern(pattern) => {
@@ -258,11 +261,48 @@ impl Names {
         })
     }
 
-    /// Whether these names, as the scope of an authority, exclude nothing.
+    /// Whether these names, as the scope of an authority, exclude one of the names that a
+    /// certificate has, whatever other names it has. A wildcard in a certificate stands for names
+    /// that a negation may mean, so every negation excludes it.
+    pub(crate) fn exclude(&self, name: &SanName) -> bool {
+        self.negations().any(|pattern| match name {
+            SanName::Dns(host) => host.starts_with("*.") || pattern.matches_host(host, None),
+            SanName::Ip(address) => canonical_host(&address.to_string())
+                .is_ok_and(|host| pattern.matches_host(&host, None)),
+            SanName::Uri(uri) => pattern.matches(uri),
+        })
+    }
+
+    /// Whether these names, as the scope of an authority, cover one of the names that a certificate
+    /// has. There is no port in it.
+    pub(crate) fn cover(&self, name: &SanName) -> bool {
+        match name {
+            SanName::Dns(host) => self.cover_host(host, None),
+            SanName::Ip(address) => {
+                canonical_host(&address.to_string()).is_ok_and(|host| self.cover_host(&host, None))
+            }
+            SanName::Uri(uri) => self.cover_uri(uri),
+        }
+    }
+
+    /// Whether these names, as the scope of an authority, exclude nothing and nobody.
     pub(crate) fn are_unrestricted(&self) -> bool {
+        self.mean_anybody() && self.negations().next().is_none()
+    }
+
+    /// Whether they let everybody through, save for exceptions: whoever writes so has not said whom
+    /// an authority is for.
+    pub(crate) fn mean_anybody(&self) -> bool {
         self.0
             .iter()
             .any(|item| matches!(item, NameItem::Pattern(pattern) if pattern.is_universal()))
+    }
+
+    fn negations(&self) -> impl Iterator<Item = &Pattern> {
+        self.0.iter().filter_map(|item| match item {
+            NameItem::Pattern(pattern) if pattern.negated => Some(pattern),
+            NameItem::Pattern(_) | NameItem::Exact(_) => None,
+        })
     }
 
     /// Whether every item is an exact name, so that an index by them finds all that match.
@@ -385,6 +425,65 @@ mod tests {
         assert!(names(&["spiffe://corp/*"]).cover_uri("spiffe://corp/db"));
         assert!(!names(&["spiffe://corp/*"]).cover_uri("spiffe://other/db"));
         assert!(!names(&["*.corp.example"]).cover_uri("spiffe://x/y.corp.example"));
+    }
+
+    #[test]
+    fn only_asterisks_are_universal_and_a_negation_restricts_them() {
+        for (items, anybody, unrestricted) in [
+            (&["*"][..], true, true),
+            (&["*:*"], true, true),
+            (&["**"], true, true),
+            (&["*", "*.example"], true, true),
+            (&["*", "!evil.example"], true, false),
+            (&["*:*", "!evil.example"], true, false),
+            (&["?"], false, false),
+            (&["???"], false, false),
+            (&["*?"], false, false),
+            (&[":"], false, false),
+            (&["::"], false, false),
+            (&["*:"], false, false),
+            (&[":*"], false, false),
+            (&["*::*"], false, false),
+            (&["*:*:*"], false, false),
+            (&["*."], false, false),
+            (&["*:22"], false, false),
+        ] {
+            let line = names(items);
+            assert_eq!(line.mean_anybody(), anybody, "{items:?}");
+            assert_eq!(line.are_unrestricted(), unrestricted, "{items:?}");
+        }
+    }
+
+    #[test]
+    fn a_negation_excludes_names_of_every_kind() {
+        let line = names(&[
+            "*",
+            "!evil.example",
+            "!192.0.2.*",
+            "![2001:db8::*]:22",
+            "!spiffe://x/*",
+        ]);
+        let dns = |name: &str| SanName::dns(name).expect("name");
+        let ip = |address: &str| SanName::Ip(address.parse().expect("address"));
+        let uri = |uri: &str| SanName::uri(uri).expect("URI");
+        for (name, excluded) in [
+            (dns("evil.example"), true),
+            (dns("good.example"), false),
+            (dns("*.example"), true),
+            (ip("192.0.2.1"), true),
+            (ip("198.51.100.1"), false),
+            (ip("2001:db8::5"), true),
+            (uri("spiffe://x/y"), true),
+            (uri("spiffe://y/x"), false),
+        ] {
+            assert_eq!(line.exclude(&name), excluded, "{name}");
+            assert_eq!(
+                line.cover(&name),
+                !excluded || name == dns("*.example"),
+                "{name}"
+            );
+        }
+        assert!(!names(&["*.example"]).exclude(&dns("*.example")));
     }
 
     #[test]

@@ -529,12 +529,62 @@ fn a_ca_vouches_only_inside_its_scope() {
         ("db.example:22", "out-of-scope"),
         ("*.corp.example", "out-of-scope"),
         ("*.example,!db.example", "out-of-scope"),
+        ("*,!db.example", "out-of-scope"),
+        ("*:*", "ca"),
+        ("?", "out-of-scope"),
+        ("::", "out-of-scope"),
     ] {
         let listed = known(&[ca.line("dial", scope, "")]);
         assert_eq!(Ask::dial(Mode::Ca, &peer, listed).word(), word, "{scope}");
     }
     let accepting_only = known(&[ca.line("accept", "*.example", "")]);
     assert_eq!(Ask::dial(Mode::Ca, &peer, accepting_only).word(), "unknown");
+}
+
+#[test]
+fn when_accepting_every_name_of_the_leaf_must_escape_the_exceptions() {
+    let ca = Ca::new("corp");
+    let says = |dns: &'static [&'static str]| {
+        ca.leaf(&Says {
+            networks: &["corp"],
+            ..Says::name(dns)
+        })
+    };
+    let (evil, both) = (
+        says(&["evil.example"]),
+        says(&["db.example", "evil.example"]),
+    );
+    let (good, none) = (says(&["db.example"]), says(&[]));
+    let (wildcard, within) = (says(&["*.example"]), says(&["a.example", "b.example"]));
+    for (scope, attributes, peer, word) in [
+        ("*,!evil.example", "networks=corp", &evil, "out-of-scope"),
+        ("*,!evil.example", "networks=corp", &both, "out-of-scope"),
+        (
+            "*,!evil.example",
+            "networks=corp",
+            &wildcard,
+            "out-of-scope",
+        ),
+        ("*,!evil.example", "networks=corp", &good, "ca"),
+        ("*,!evil.example", "networks=corp", &none, "out-of-scope"),
+        ("*", "networks=corp", &none, "ca"),
+        ("*.example,!evil.*", "", &both, "out-of-scope"),
+        ("*.example,!evil.*", "", &evil, "out-of-scope"),
+        ("*.example,!evil.*", "", &within, "ca"),
+        // An exception says whom the authority is not for, and not whom it is for.
+        ("*,!evil.example", "", &good, "out-of-scope"),
+        ("*:*,!evil.example", "", &good, "out-of-scope"),
+        // These are no way to write `*`.
+        ("???", "networks=corp", &good, "out-of-scope"),
+        (":", "networks=corp", &good, "out-of-scope"),
+    ] {
+        let listed = known(&[ca.line("accept", scope, attributes)]);
+        assert_eq!(
+            Ask::accept(Mode::Ca, peer, listed).word(),
+            word,
+            "{scope} {attributes}"
+        );
+    }
 }
 
 #[test]
