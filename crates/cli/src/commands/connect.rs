@@ -250,7 +250,9 @@ async fn listen(local: &str) -> Result<(LocalListener, String), Failure> {
 
 /// A socket that nobody listens on is left over from a process that was killed.
 fn remove_stale_socket(path: &Path) {
-    let is_socket = std::fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+    let is_socket = path
+        .symlink_metadata()
+        .is_ok_and(|m| m.file_type().is_socket());
     let is_dead = || std::os::unix::net::UnixStream::connect(path).is_err();
     if is_socket && is_dead() {
         drop(std::fs::remove_file(path));

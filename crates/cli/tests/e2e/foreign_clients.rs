@@ -253,12 +253,7 @@ fn curl_is_told_why_it_is_refused() {
     let url = format!("https://localhost:{}/", stage.serving.address.port());
     let root = stage.server.root();
     let stranger = stage.stranger();
-    let Some(finished) = curl(
-        &url,
-        Some(&stranger),
-        Some(&root),
-        &["--http1.1", "--include"],
-    ) else {
+    let Some(finished) = curl(&url, Some(&stranger), Some(&root), &["--include"]) else {
         return;
     };
     assert_says(

@@ -60,7 +60,11 @@ impl Stage {
 fn openssl_accepts_our_chain_and_we_its_pinned_key() {
     let stage = Stage::new();
     let root = stage.client.root();
-    let Some(server) = openssl_server(&stage.files(), Clients::IssuedBy(&root), &["-rev"]) else {
+    let Some(server) = openssl_server(
+        &stage.files(),
+        Clients::IssuedBy(&root),
+        &["-rev", "-Verify", "2"],
+    ) else {
         return;
     };
     let finished = stage.connect(&server, b"olleh\n").expect_success();
