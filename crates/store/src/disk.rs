@@ -16,7 +16,7 @@ use std::os::unix::fs::{
     DirBuilderExt, FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt,
 };
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use nix::libc;
 
@@ -80,8 +80,11 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// The effective user: the one that files must belong to.
     fn user(&self) -> u32;
 
-    /// Wall time, as file times are measured by it.
+    /// Wall time, for the log.
     fn now(&self) -> SystemTime;
+
+    /// Time that nobody sets, for measuring how long something was so.
+    fn monotonic(&self) -> Instant;
 
     /// Waits before a lock is tried again. Tests only count.
     fn pause(&self, duration: Duration);
@@ -239,6 +242,10 @@ impl Disk for OsDisk {
 
     fn now(&self) -> SystemTime {
         SystemTime::now()
+    }
+
+    fn monotonic(&self) -> Instant {
+        Instant::now()
     }
 
     fn pause(&self, duration: Duration) {

@@ -11,7 +11,7 @@
 //! an expired invitation comes back to life.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::claim::harmless;
 use crate::error::StoreError;
 use crate::home::{Home, HomeFile};
 use crate::lock::HomeLock;
-use crate::stamp::Stamp;
+use crate::stamp::{Sight, Stamp};
 
 const VERSION: u32 = 1;
 
@@ -32,7 +32,14 @@ const MAX_CAUSE: usize = 256;
 pub(crate) struct Ledger<T> {
     home: Home,
     file: HomeFile,
-    cache: Mutex<Option<(Stamp, Arc<Vec<T>>)>>,
+    cache: Mutex<Option<Read<T>>>,
+}
+
+/// What the file said when it was read or written last. That it is damaged is remembered, too:
+/// finding out costs as much as reading a good one.
+struct Read<T> {
+    stamp: Stamp,
+    entries: Result<Arc<Vec<T>>, StoreError>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,20 +62,15 @@ impl<T: Serialize + DeserializeOwned + Clone + PartialEq> Ledger<T> {
         &self.home
     }
 
-    /// The entries as of now; read again only if the file has changed, so that whoever knocks a
-    /// thousand times a second costs one `stat` each time.
+    /// The entries as of now, so that whoever knocks a thousand times a second costs one `stat` each
+    /// time. A file that another process may have changed unseen is read again five times a second,
+    /// until it has settled (see [`crate::stamp`]).
     pub(crate) fn entries(&self) -> Result<Arc<Vec<T>>, StoreError> {
-        let path = self.home.path(self.file);
-        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((stamp, entries)) = &*cache
-            && stamp.still_describes(self.home.disk(), &path)
-        {
-            return Ok(Arc::clone(entries));
+        let mut cache = self.cache();
+        if let Some(read) = cache.as_ref().filter(|r| self.look(r) != Sight::Unknown) {
+            return read.entries.clone();
         }
-        let (stamp, entries) = self.read()?;
-        let entries = Arc::new(entries);
-        *cache = Some((stamp, Arc::clone(&entries)));
-        Ok(entries)
+        self.read(&mut cache)
     }
 
     /// Changes the entries under the lock, starting from what the file says now. When this returns,
@@ -78,34 +80,61 @@ impl<T: Serialize + DeserializeOwned + Clone + PartialEq> Ledger<T> {
         change: impl FnOnce(&HomeLock, &mut Vec<T>) -> Result<R, StoreError>,
     ) -> Result<R, StoreError> {
         let lock = self.home.lock()?;
-        let (_, before) = self.read()?;
-        let mut after = before.clone();
+        let before = self.certain_entries()?;
+        let mut after = before.to_vec();
         let result = change(&lock, &mut after)?;
-        if after != before {
+        if after != *before {
             self.write(&lock, after)?;
         }
         Ok(result)
     }
 
-    fn read(&self) -> Result<(Stamp, Vec<T>), StoreError> {
-        let Some(content) = self.home.read(self.file)? else {
-            return Ok((Stamp::absent(), Vec::new()));
+    fn certain_entries(&self) -> Result<Arc<Vec<T>>, StoreError> {
+        let mut cache = self.cache();
+        if let Some(read) = cache.as_ref().filter(|r| self.look(r) == Sight::Unchanged) {
+            return read.entries.clone();
+        }
+        self.read(&mut cache)
+    }
+
+    fn look(&self, read: &Read<T>) -> Sight {
+        read.stamp
+            .look(self.home.disk(), &self.home.path(self.file))
+    }
+
+    fn read(&self, cache: &mut Option<Read<T>>) -> Result<Arc<Vec<T>>, StoreError> {
+        let before = cache.take().map(|read| read.stamp);
+        let disk = self.home.disk();
+        let started = disk.monotonic();
+        let content = self.home.read(self.file)?;
+        let stat = content.as_ref().map(|content| &content.stat);
+        let stamp = Stamp::of(stat, before, started, disk);
+        let entries = match &content {
+            None => Ok(Arc::default()),
+            Some(content) => self.parse(&content.bytes).map(Arc::new),
         };
+        *cache = Some(Read {
+            stamp,
+            entries: entries.clone(),
+        });
+        entries
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<Vec<T>, StoreError> {
         // The parser quotes the file, control characters and all.
         let damaged = |cause: String| StoreError::Damaged {
             path: self.home.path(self.file),
             cause: harmless(&cause, MAX_CAUSE),
         };
         let envelope: Envelope<Vec<T>> =
-            serde_json::from_slice(&content.bytes).map_err(|e| damaged(e.to_string()))?;
+            serde_json::from_slice(bytes).map_err(|e| damaged(e.to_string()))?;
         if envelope.version != VERSION {
             return Err(damaged(format!(
                 "version {} is not known, only {VERSION}",
                 envelope.version
             )));
         }
-        let stamp = Stamp::of(&content.stat, self.home.disk().now());
-        Ok((stamp, envelope.entries))
+        Ok(envelope.entries)
     }
 
     fn write(&self, lock: &HomeLock, entries: Vec<T>) -> Result<(), StoreError> {
@@ -127,7 +156,24 @@ impl<T: Serialize + DeserializeOwned + Clone + PartialEq> Ledger<T> {
                 limit: self.file.limit(),
             });
         }
-        self.home.replace(lock, self.file, &text)
+        self.home.replace(lock, self.file, &text)?;
+        self.remember(envelope.entries);
+        Ok(())
+    }
+
+    /// Takes what was just written for what a reader would find, so that the next knock does not
+    /// parse it. Should somebody without the lock be at work, the next reading corrects it.
+    fn remember(&self, entries: Vec<T>) {
+        let disk = self.home.disk();
+        let stat = disk.lstat(&self.home.path(self.file)).ok();
+        *self.cache() = stat.map(|stat| Read {
+            stamp: Stamp::of(Some(&stat), None, disk.monotonic(), disk),
+            entries: Ok(Arc::new(entries)),
+        });
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Option<Read<T>>> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -27,17 +27,18 @@ use comity_trust::{Edit, EditError, KnownPeers};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
+use zeroize::Zeroizing;
 
 use crate::atomic::{self, Presence};
 use crate::audit::{AuditLog, Deed};
 use crate::error::StoreError;
 use crate::home::{Home, HomeFile};
 use crate::lock::HomeLock;
-use crate::stamp::Stamp;
+use crate::stamp::{self, Sight, Stamp};
 
 /// How often the file is looked at. Whoever is removed from it loses their connections within a
 /// second of the change; this leaves most of that second for closing them.
-pub const POLL_EVERY: Duration = Duration::from_millis(200);
+pub const POLL_EVERY: Duration = stamp::REREAD_EVERY;
 
 /// How often a change is worked out anew because an editor saved the file in the middle of it.
 pub const ATTEMPTS: usize = 3;
@@ -112,9 +113,19 @@ enum Content {
     Changed(KnownPeers),
 }
 
+/// A content that was read, and what became of it. The same bytes are not parsed twice, which a
+/// stranger could otherwise make us do with every connection that wants something recorded.
+struct Said {
+    bytes: Zeroizing<Vec<u8>>,
+    /// Why it is not what the snapshot says.
+    error: Option<StoreError>,
+}
+
 struct Seen {
     /// What the file looked like when it was read last, well or badly.
     stamp: Option<Stamp>,
+    /// What it said then.
+    said: Option<Said>,
     /// There was a file, so there must be one.
     present: bool,
 }
@@ -139,6 +150,7 @@ impl PeerStore {
             watchers: watch::Sender::new(snapshot),
             seen: Mutex::new(Seen {
                 stamp: None,
+                said: None,
                 present: false,
             }),
         };
@@ -218,14 +230,14 @@ impl PeerStore {
         Ok(snapshot)
     }
 
-    /// Looks at the file, and reads it if it may have changed. Returns the snapshot that is current
-    /// afterwards; what is wrong with the file is in its [`Health`].
+    /// Looks at the file, and reads it if it looks different from when it was read last. Returns the
+    /// snapshot that is current afterwards; what is wrong with the file is in its [`Health`].
+    ///
+    /// For some seconds after a change another one may look the same. The file is then read at most
+    /// once per [`POLL_EVERY`], so that asking at every connection costs microseconds.
     pub fn poll_changes(&self) -> Arc<Snapshot> {
         let mut seen = self.seen();
-        let unchanged = seen
-            .stamp
-            .is_some_and(|stamp| stamp.still_describes(self.home.disk(), &self.path()));
-        if !unchanged {
+        if self.look(&seen) == Sight::Unknown {
             // The outcome, good or bad, is in the snapshot.
             drop(self.refresh(&mut seen));
         }
@@ -254,7 +266,7 @@ impl PeerStore {
         let mut seen = self.seen();
         let mut attempt = 1;
         loop {
-            let present = self.refresh(&mut seen)?;
+            let present = self.refresh_unless_settled(&mut seen)?;
             let before = self.snapshot();
             let (decision, change) = decide(&before.known)?;
             let Some(Change { edit, deed }) = change else {
@@ -292,9 +304,28 @@ impl PeerStore {
         self.mark(lock);
         // An editor may be at work already, so the next look reads the file again.
         seen.stamp = None;
+        seen.said = Some(Said {
+            bytes: Zeroizing::new(text.into_bytes()),
+            error: None,
+        });
         seen.present = true;
         self.publish(known, Health::Fresh);
         Ok(())
+    }
+
+    fn look(&self, seen: &Seen) -> Sight {
+        let look = |stamp: Stamp| stamp.look(self.home.disk(), &self.path());
+        seen.stamp.map_or(Sight::Unknown, look)
+    }
+
+    /// As [`PeerStore::refresh`], without reading a file that is certainly the one that was read.
+    fn refresh_unless_settled(&self, seen: &mut Seen) -> Result<Presence, StoreError> {
+        match (&seen.said, &seen.stamp) {
+            (Some(said), Some(stamp)) if self.look(seen) == Sight::Unchanged => {
+                said.outcome().map(|()| stamp.presence())
+            }
+            _ => self.refresh(seen),
+        }
     }
 
     /// Reads the file and lets the snapshot follow it. Returns the file that was read.
@@ -314,28 +345,39 @@ impl PeerStore {
         Ok(presence)
     }
 
-    /// Reads the file. A content that is the current one is not parsed again.
+    /// Reads the file. A content that was read before is not parsed again.
     fn read(&self, seen: &mut Seen) -> Result<(Presence, Content), StoreError> {
-        seen.stamp = None;
-        let Some(content) = self.home.read(HomeFile::KnownPeers)? else {
-            seen.stamp = Some(Stamp::absent());
+        let before = seen.stamp.take();
+        let disk = self.home.disk();
+        let started = disk.monotonic();
+        let content = self.home.read(HomeFile::KnownPeers)?;
+        let stat = content.as_ref().map(|content| &content.stat);
+        seen.stamp = Some(Stamp::of(stat, before, started, disk));
+        let Some(content) = content else {
+            seen.said = None;
             return Ok((Presence::Absent, Content::Absent));
         };
-        seen.stamp = Some(Stamp::of(&content.stat, self.home.disk().now()));
         let presence = Presence::of(&content.stat);
-        let current = self.snapshot();
-        if seen.present && current.known.to_text().as_bytes() == content.bytes.as_slice() {
-            return Ok((presence, Content::Same));
+        if let Some(said) = seen.said.as_ref().filter(|s| s.bytes == content.bytes) {
+            return said.outcome().map(|()| (presence, Content::Same));
         }
-        let text = std::str::from_utf8(&content.bytes).map_err(|error| StoreError::Damaged {
+        let parsed = self.parse(&content.bytes);
+        seen.said = Some(Said {
+            bytes: content.bytes,
+            error: parsed.as_ref().err().cloned(),
+        });
+        parsed.map(|known| (presence, Content::Changed(known)))
+    }
+
+    fn parse(&self, bytes: &[u8]) -> Result<KnownPeers, StoreError> {
+        let text = std::str::from_utf8(bytes).map_err(|error| StoreError::Damaged {
             path: self.path(),
             cause: format!("byte {} is not UTF-8", error.valid_up_to()),
         })?;
-        let known = KnownPeers::parse(text).map_err(|error| StoreError::KnownPeers {
+        KnownPeers::parse(text).map_err(|error| StoreError::KnownPeers {
             path: self.path(),
             error: Box::new(error),
-        })?;
-        Ok((presence, Content::Changed(known)))
+        })
     }
 
     /// The file is what the snapshot says, perhaps again.
@@ -419,6 +461,12 @@ impl PeerStore {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Said {
+    fn outcome(&self) -> Result<(), StoreError> {
+        self.error.clone().map_or(Ok(()), Err)
     }
 }
 

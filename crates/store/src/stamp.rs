@@ -1,20 +1,48 @@
 //! Whether a file has changed since it was read, without reading it.
+//!
+//! File times advance in ticks of up to some milliseconds (two seconds on old file systems), and
+//! inode numbers are reused at once. A file that changed shortly before it was read may change again
+//! and look the same; so the looks of a file prove something only once it has looked the same for
+//! longer than a tick. Until then it is read again now and then.
+//!
+//! How long that was is told by the monotonic clock. A file's own times cannot tell it: they are
+//! another clock's, perhaps another machine's, and a copied file or a clock that was set back leaves
+//! times in the future, with which no file would ever count as old.
 
+use std::io;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
+use crate::atomic::Presence;
 use crate::disk::{Disk, Stat};
 
-/// File times advance in ticks of up to some milliseconds (two seconds on old file systems), and
-/// inode numbers are reused at once. A file that changed this shortly before it was read may change
-/// again and look the same, so its stamp proves nothing.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
+/// A file that has looked the same for this long, and was read after it, cannot change any more and
+/// still look the same.
+pub(crate) const SETTLED_AFTER: Duration = Duration::from_secs(2);
+
+/// How often a file that has not settled is read again, however often somebody asks. A change that
+/// cannot be seen is noticed this late, which leaves most of a second for acting on it.
+pub(crate) const REREAD_EVERY: Duration = Duration::from_millis(200);
 
 /// What a file looked like when it was read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Stamp {
     looks: Option<Looks>,
-    settled: bool,
+    /// When it was first seen to look so.
+    since: Instant,
+    /// When reading it began.
+    read: Instant,
+}
+
+/// What a look at a file tells about the content that was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Sight {
+    /// It is still that.
+    Unchanged,
+    /// Nothing speaks against it, and it was read so lately that this is good enough for now.
+    Unsettled,
+    /// It must be read again.
+    Unknown,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,35 +57,54 @@ struct Looks {
 }
 
 impl Stamp {
-    /// There was no file.
-    pub(crate) const fn absent() -> Self {
+    /// The file that was opened after `started` and read, or that was not there. Its predecessor
+    /// tells how long it has looked so.
+    pub(crate) fn of(
+        stat: Option<&Stat>,
+        before: Option<Self>,
+        started: Instant,
+        disk: &dyn Disk,
+    ) -> Self {
+        let looks = stat.map(Looks::of);
+        let same = before.filter(|before| before.looks == looks);
         Self {
-            looks: None,
-            settled: true,
+            looks,
+            // After the look, in case we were stopped in between.
+            since: same.map_or_else(|| disk.monotonic(), |before| before.since),
+            read: started,
         }
     }
 
-    /// The file that was opened at `now`, before it was read.
-    pub(crate) fn of(stat: &Stat, now: SystemTime) -> Self {
-        let now = now
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .map_or(0, |d| d.as_nanos());
-        let newest = stat.modified.max(stat.changed);
-        let age = i128::try_from(now).unwrap_or(i128::MAX) - newest;
-        Self {
-            looks: Some(Looks::of(stat)),
-            settled: age > i128::try_from(SETTLED_AFTER.as_nanos()).unwrap_or(i128::MAX),
+    /// Which file it was.
+    pub(crate) fn presence(&self) -> Presence {
+        match self.looks {
+            None => Presence::Absent,
+            Some(looks) => Presence::File {
+                device: looks.device,
+                inode: looks.inode,
+                size: looks.size,
+                modified: looks.modified,
+            },
         }
     }
 
-    /// Whether the file is certainly the one that was read. `false` may be a false alarm.
-    pub(crate) fn still_describes(&self, disk: &dyn Disk, path: &Path) -> bool {
+    /// Looks at the file.
+    pub(crate) fn look(&self, disk: &dyn Disk, path: &Path) -> Sight {
         let looks = match disk.lstat(path) {
             Ok(stat) => Some(Looks::of(&stat)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(_) => return false,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(_) => return Sight::Unknown,
         };
-        self.settled && self.looks == looks
+        let settled = self.read.saturating_duration_since(self.since) >= SETTLED_AFTER;
+        if looks != self.looks {
+            Sight::Unknown
+        } else if settled || looks.is_none() {
+            Sight::Unchanged
+        } else if disk.monotonic().saturating_duration_since(self.read) < REREAD_EVERY {
+            Sight::Unsettled
+        } else {
+            Sight::Unknown
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::disk::{Access, Disk, DiskFile, Kind, Stat};
 
@@ -29,6 +29,8 @@ struct State {
     nodes: Vec<Node>,
     /// Ticks with every change, so that every change has its own time.
     clock: u64,
+    /// What the monotonic clock always says: time passes only by [`crate::fault::FaultDisk::pass`].
+    started: Instant,
     locked: Vec<usize>,
 }
 
@@ -72,6 +74,7 @@ impl ModelDisk {
         Self(Arc::new(Mutex::new(State {
             nodes: vec![Node::directory(0o755)],
             clock: 0,
+            started: Instant::now(),
             locked: Vec::new(),
         })))
     }
@@ -128,6 +131,23 @@ impl ModelDisk {
         let node = state.nodes.len() - 1;
         state.rename_in(directory, vec![(name, Some(node))])?;
         state.make_certain(directory);
+        Ok(())
+    }
+
+    /// Overwrites a file in place and in the tick of the clock in which it was written last, so that
+    /// it looks the same if the length is the same.
+    pub fn overwrite_unseen(&self, path: &Path, content: &[u8]) -> io::Result<()> {
+        let mut state = self.state();
+        let node = state.find(path)?;
+        let Body::File {
+            content: old,
+            certain,
+        } = &mut state.nodes[node].body
+        else {
+            return Err(io::ErrorKind::IsADirectory.into());
+        };
+        *old = content.to_vec();
+        *certain = content.to_vec();
         Ok(())
     }
 
@@ -412,6 +432,10 @@ impl Disk for ModelDisk {
         SystemTime::UNIX_EPOCH
             + Duration::from_secs(EPOCH)
             + Duration::from_nanos(self.state().clock)
+    }
+
+    fn monotonic(&self) -> Instant {
+        self.state().started
     }
 
     fn pause(&self, _duration: Duration) {}

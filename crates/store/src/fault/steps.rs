@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::disk::{Access, Disk, DiskFile, Stat};
 
@@ -88,7 +88,6 @@ type Plan = Box<dyn Fn(usize, Call) -> Fault + Send + Sync>;
 pub struct FaultDisk {
     disk: Arc<dyn Disk>,
     user: u32,
-    ahead: Duration,
     shared: Arc<Shared>,
 }
 
@@ -101,6 +100,7 @@ struct Progress {
     calls: Vec<Call>,
     stopped: bool,
     paused: Duration,
+    passed: Duration,
 }
 
 impl FaultDisk {
@@ -108,7 +108,6 @@ impl FaultDisk {
     pub fn new(disk: Arc<dyn Disk>) -> Self {
         Self {
             user: disk.user(),
-            ahead: Duration::ZERO,
             disk,
             shared: Arc::new(Shared {
                 progress: Mutex::new(Progress {
@@ -116,6 +115,7 @@ impl FaultDisk {
                     calls: Vec::new(),
                     stopped: false,
                     paused: Duration::ZERO,
+                    passed: Duration::ZERO,
                 }),
             }),
         }
@@ -127,10 +127,9 @@ impl FaultDisk {
         Self { user, ..self }
     }
 
-    /// Lets the store's clock run ahead of that of the file system.
-    #[must_use]
-    pub fn running_ahead(self, ahead: Duration) -> Self {
-        Self { ahead, ..self }
+    /// Lets time pass, for whoever measures it.
+    pub fn pass(&self, time: Duration) {
+        self.shared.progress().passed += time;
     }
 
     /// From now on, follows `plan`, which is given each call and its number. The next call has number 0.
@@ -257,7 +256,11 @@ impl Disk for FaultDisk {
     }
 
     fn now(&self) -> SystemTime {
-        self.disk.now() + self.ahead
+        self.disk.now()
+    }
+
+    fn monotonic(&self) -> Instant {
+        self.disk.monotonic() + self.shared.progress().passed
     }
 
     fn pause(&self, duration: Duration) {

@@ -16,10 +16,12 @@ use super::support::{
     succeeded,
 };
 use crate::audit::{AuditLog, Deed};
+use crate::disk::Access;
 use crate::error::{Flaw, StoreError};
 use crate::fault::{Call, Fault, FaultDisk};
 use crate::home::{Home, HomeFile};
 use crate::peers::{Change, Health, POLL_EVERY, PeerStore, Snapshot, UpdateError};
+use crate::stamp::SETTLED_AFTER;
 
 #[test]
 fn a_new_home_knows_nobody_and_writes_nothing() {
@@ -463,10 +465,10 @@ fn a_held_lock_refuses_first_use_and_nothing_else() {
     assert_eq!(labels(&store.poll_changes()), [""; 0]);
 }
 
-/// The calls of one change of `known_peers`: the lock (7), reading (5), the audit line (6), the new
-/// file (4), the previous one (3), the last look (1), the
-/// lock once more (2), the change (3), the marker (1).
-const STEPS: usize = 32;
+/// The calls of one change of `known_peers`: the lock (7), a look (1), reading (5), the audit line
+/// (6), the new file (4), the previous one (3), the last look (1), the lock once more (2), the change
+/// (3), the marker (1).
+const STEPS: usize = 33;
 
 // T69
 #[test]
@@ -713,29 +715,116 @@ fn an_unchanged_file_is_not_read_again() {
     add(&open(&home), "one", 1).expect("added");
     let counting = FaultDisk::new(Arc::new(disk.clone()));
     let store = open(&open_on(counting.clone()));
-    // The model's clock hardly moves, so the file never counts as settled there.
-    counting.heal();
-    store.poll_changes();
-    assert!(
-        counting.calls().contains(&Call::Read),
-        "a file just changed may change unseen"
-    );
-
-    let later = FaultDisk::new(Arc::new(disk.clone())).running_ahead(Duration::from_secs(3));
-    let store = open(&open_on(later.clone()));
-    later.heal();
+    let polled = |times: usize| {
+        counting.heal();
+        (0..times).for_each(|_| drop(store.poll_changes()));
+        let calls = counting.calls();
+        assert!(calls.len() >= times, "each time, it is looked at");
+        calls.iter().filter(|c| matches!(c, Call::Open(_))).count()
+    };
     let epoch = store.snapshot().epoch;
-    assert_eq!(store.poll_changes().epoch, epoch);
-    assert_eq!(later.calls(), [Call::Stat]);
+    // A file just changed may change unseen: then it is read now and then, and no more often.
+    assert_eq!(polled(1000), 0);
+    for _ in 0..3 {
+        counting.pass(POLL_EVERY - Duration::from_millis(1));
+        assert_eq!(polled(1000), 0);
+        counting.pass(Duration::from_millis(1));
+        assert_eq!(polled(1000), 1);
+    }
+    // Once it has settled, never again.
+    counting.pass(SETTLED_AFTER);
+    assert_eq!(polled(1000), 1);
+    for _ in 0..10 {
+        counting.pass(SETTLED_AFTER);
+        assert_eq!(polled(100), 0);
+        assert_eq!(counting.calls(), [Call::Stat; 100]);
+    }
+    assert_eq!(store.snapshot().epoch, epoch);
+
+    // What looks different is read at once.
     let text = format!("{HEADER}\n{}\n", line_of("two", 2));
     disk.put(&known_peers(), text.as_bytes()).expect("edited");
     assert_eq!(labels(&store.poll_changes()), ["two"]);
 }
 
 #[test]
+fn a_file_with_times_in_the_future_settles_like_any_other() {
+    let test = TestHome::new();
+    add(&open(&test.home), "one", 1).expect("added");
+    let disk = FaultDisk::new(os_disk());
+    let home = Home::open_on(Arc::new(disk.clone()), test.path()).expect("the home");
+    let store = open(&home);
+    let next_year = std::time::SystemTime::now() + Duration::from_secs(365 * 24 * 60 * 60);
+    let file = fs::File::options().write(true).open(store.path());
+    let file = file.expect("the file");
+    file.set_modified(next_year).expect("a time");
+    disk.heal();
+    store.poll_changes();
+    disk.pass(SETTLED_AFTER);
+    store.poll_changes();
+    assert!(disk.calls().contains(&Call::Read));
+    disk.pass(POLL_EVERY);
+    disk.heal();
+    store.poll_changes();
+    assert_eq!(disk.calls(), [Call::Stat]);
+}
+
+#[test]
+fn a_change_that_cannot_be_seen_is_noticed_at_the_next_reading() {
+    let (disk, home) = model_home();
+    add(&open(&home), "one", 1).expect("added");
+    let passing = FaultDisk::new(Arc::new(disk.clone()));
+    let store = open(&open_on(passing.clone()));
+    let text = disk.content(&known_peers()).expect("the file");
+    let text = String::from_utf8(text).expect("text");
+    let rounds = ["two", "one", "two"];
+    for label in rounds {
+        // In place and in the same tick: inode, size and times stay.
+        let changed = text.replace("one", label);
+        disk.overwrite_unseen(&known_peers(), changed.as_bytes())
+            .expect("edited");
+        passing.pass(POLL_EVERY);
+        assert_eq!(labels(&store.poll_changes()), [label]);
+    }
+    // Nor does it matter for a change of ours, whenever that comes.
+    disk.overwrite_unseen(&known_peers(), text.replace("one", "six").as_bytes())
+        .expect("edited");
+    add(&store, "seven", 7).expect("added");
+    assert_eq!(labels(&store.snapshot()), ["six", "seven"]);
+}
+
+#[test]
+fn a_settled_file_is_not_read_for_a_change_and_a_bad_one_not_again_and_again() {
+    let (disk, home) = model_home();
+    add(&open(&home), "one", 1).expect("added");
+    let counting = FaultDisk::new(Arc::new(disk.clone()));
+    let store = open(&open_on(counting.clone()));
+    let reads = |store: &PeerStore| {
+        counting.heal();
+        let outcome = store.decide_and_record(|known| (known.entries().count(), None));
+        let opened = Call::Open(Access::Read);
+        let reads = counting.calls().iter().filter(|c| **c == opened).count();
+        (reads, outcome.map(|(count, _)| count).ok())
+    };
+    assert_eq!(reads(&store), (1, Some(1)));
+    counting.pass(SETTLED_AFTER);
+    assert_eq!(reads(&store), (1, Some(1)));
+    assert_eq!(reads(&store), (0, Some(1)));
+
+    disk.put(&known_peers(), b"nonsense\n").expect("edited");
+    assert_eq!(reads(&store), (1, None));
+    counting.pass(SETTLED_AFTER);
+    assert_eq!(reads(&store), (1, None));
+    assert_eq!(reads(&store), (0, None));
+    assert!(matches!(store.snapshot().health, Health::LastGood { .. }));
+}
+
+#[test]
 fn a_change_of_the_same_length_right_after_a_look_is_seen() {
     let test = TestHome::new();
-    let store = open(&test.home);
+    let disk = FaultDisk::new(os_disk());
+    let home = Home::open_on(Arc::new(disk.clone()), test.path()).expect("the home");
+    let store = open(&home);
     add(&store, "one", 1).expect("added");
     let text = fs::read_to_string(store.path()).expect("the file");
     for round in 0..20 {
@@ -746,6 +835,7 @@ fn a_change_of_the_same_length_right_after_a_look_is_seen() {
         };
         // In place, so that the inode stays, too.
         fs::write(store.path(), text.replace("one", to)).expect("edited");
+        disk.pass(POLL_EVERY);
         assert_eq!(labels(&store.poll_changes()), [to], "after {from}");
     }
 }

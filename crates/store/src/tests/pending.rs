@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::support::{DAY, TestHome, model_home, open_on, peer};
 use crate::audit::AuditLog;
+use crate::disk::Access;
 use crate::error::StoreError;
 use crate::fault::{Call, FaultDisk};
 use crate::home::{Home, HomeFile};
@@ -142,6 +143,56 @@ fn a_refusal_for_lack_of_room_costs_no_lock_and_no_write() {
             .iter()
             .any(|c| c.changes() || *c == Call::Lock)
     );
+}
+
+#[test]
+fn a_flood_of_knocks_reads_a_queue_that_was_just_written_a_few_times_and_then_never() {
+    let (disk, _) = model_home();
+    let counting = FaultDisk::new(Arc::new(disk.clone()));
+    let home = open_on(counting.clone());
+    fill(&home, MAX_WAITING - 1, false);
+    let queue = Pending::new(&home, "test");
+    assert_eq!(ask_from_own_prefix(&queue, MAX_WAITING), Asked::Queued);
+    let reads_of = |knocks: usize| {
+        counting.heal();
+        for number in 0..knocks {
+            let asked = ask_from_own_prefix(&queue, MAX_WAITING + 1 + number);
+            assert_eq!(asked, Asked::QueueFull);
+        }
+        let opened = Call::Open(Access::Read);
+        counting.calls().iter().filter(|c| **c == opened).count()
+    };
+    assert_eq!(reads_of(500), 0, "what was written need not be read");
+    for _ in 0..9 {
+        counting.pass(Duration::from_millis(200));
+        assert_eq!(reads_of(100), 1);
+    }
+    counting.pass(Duration::from_millis(200));
+    assert_eq!(reads_of(100), 1, "two seconds after the change");
+    for _ in 0..10 {
+        counting.pass(SECOND);
+        assert_eq!(reads_of(100), 0);
+    }
+    // What another process does is seen.
+    let other = Pending::new(&open_on(disk), "test");
+    other.remove(&peer(7)).expect("removed").expect("it waits");
+    assert_eq!(ask_from_own_prefix(&queue, MAX_WAITING + 1), Asked::Queued);
+}
+
+#[test]
+fn a_flood_of_knocks_reads_a_damaged_queue_no_more_often_than_a_good_one() {
+    let (disk, home) = model_home();
+    disk.put(&home.path(HomeFile::Pending), b"{")
+        .expect("edited");
+    let counting = FaultDisk::new(Arc::new(disk));
+    let queue = Pending::new(&open_on(counting.clone()), "test");
+    counting.heal();
+    for _ in 0..100 {
+        queue.ask(&knock(1, "192.0.2.1"), DAY).expect_err("damaged");
+    }
+    let opened = Call::Open(Access::Read);
+    let reads = counting.calls().iter().filter(|c| **c == opened).count();
+    assert_eq!(reads, 1);
 }
 
 #[test]
