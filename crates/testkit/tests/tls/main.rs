@@ -8,6 +8,8 @@ mod certificates;
 mod hostile_names;
 mod join;
 mod limits;
+mod live;
+mod middle;
 mod possession;
 mod privacy;
 mod protocol;
