@@ -77,6 +77,11 @@ const TOUCHES_FILES: &[(&str, &str, &str)] = &[
         "File::open",
         "reads what the operator named, such as anchors, and nothing of the home",
     ),
+    (
+        "crates/cli/src/commands/connect.rs",
+        "fs::remove_",
+        "takes away the Unix socket that `--listen` made",
+    ),
 ];
 
 /// Crates that may read files: `cli` reads those that people name on its command line.
