@@ -76,6 +76,6 @@ pub use invitations::{
 pub use lock::{HomeLock, LOCK_WAIT};
 pub use peers::{ATTEMPTS, Change, Health, POLL_EVERY, PeerStore, Snapshot, UpdateError};
 pub use pending::{
-    Asked, Knock, LIFETIME, MAX_DENIED, MAX_PER_PREFIX, MAX_WAITING, Pending, PendingRequest,
-    REPEAT_AFTER,
+    Asked, CROWDED, CROWDED_LIFETIME, Knock, LIFETIME, MAX_DENIED, MAX_PER_NETWORK, MAX_PER_PREFIX,
+    MAX_WAITING, Pending, PendingRequest, REPEAT_AFTER,
 };

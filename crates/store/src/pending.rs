@@ -4,9 +4,13 @@
 //!
 //! - It holds [`MAX_WAITING`] requests. When it is full, new ones are refused and the old ones
 //!   stay: if the oldest went, a flood would push out the one that the operator is waiting for.
-//! - One address prefix has [`MAX_PER_PREFIX`] of them, so that a flood from one place leaves room for
-//!   everybody else.
+//! - One address prefix has [`MAX_PER_PREFIX`] of them and one network [`MAX_PER_NETWORK`], so that a
+//!   flood from one place leaves room for everybody else, also where that place has as many prefixes
+//!   as it likes.
 //! - A request ends after [`LIFETIME`], however often it is repeated, so no one keeps a place for ever.
+//! - When [`CROWDED`] requests wait, a new one takes the place of one that is older than
+//!   [`CROWDED_LIFETIME`], of these the one that has not come back for longest. So a flood blocks the
+//!   queue for a day and not for a week, and no flood pushes out a request within its first day.
 //! - A repeated request changes the file at most once in [`REPEAT_AFTER`]; in between it costs
 //!   neither a lock nor a write. New requests are bounded by the places. So a stranger cannot make
 //!   us write at the rate of their packets.
@@ -31,11 +35,21 @@ pub const MAX_WAITING: usize = 256;
 /// queue.
 pub const MAX_PER_PREFIX: usize = 16;
 
+/// Requests from one IPv4 /16 or IPv6 /32: a quarter of the queue. A provider gets a /32, and whoever
+/// rents a /44 of it has sixteen /48s, enough to fill the queue alone.
+pub const MAX_PER_NETWORK: usize = 64;
+
+/// From this many waiting requests on, three quarters of the queue, the old ones make room.
+pub const CROWDED: usize = MAX_WAITING / 4 * 3;
+
+/// How long a request has its place for certain in a crowded queue: the operator looks once a day.
+pub const CROWDED_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Remembered refusals by the operator; the oldest goes when there are more. It is then asked about
 /// again, which is the worst that can happen.
 pub const MAX_DENIED: usize = 256;
 
-/// How long a request, or the refusal of one, is kept.
+/// How long a request, or the refusal of one, is kept; but see [`CROWDED_LIFETIME`].
 pub const LIFETIME: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// How often a repeated request is written down.
@@ -101,9 +115,10 @@ pub enum Asked {
     Waiting,
     /// The operator has said no.
     Denied,
-    /// There are [`MAX_WAITING`] requests.
+    /// There are [`MAX_WAITING`] requests, and none of them makes room.
     QueueFull,
-    /// There are [`MAX_PER_PREFIX`] requests from its address prefix.
+    /// There are [`MAX_PER_PREFIX`] requests from its address prefix, or [`MAX_PER_NETWORK`] from its
+    /// network.
     PrefixFull,
 }
 
@@ -128,7 +143,10 @@ impl Pending {
             requests.retain(|request| request.lives(now));
             Ok(match Standing::of(requests, knock, now) {
                 Standing::Settled(asked) => asked,
-                Standing::New => {
+                Standing::New { instead_of } => {
+                    if let Some(index) = instead_of {
+                        requests.remove(index);
+                    }
                     requests.push(PendingRequest::new(knock, now));
                     Asked::Queued
                 }
@@ -148,11 +166,7 @@ impl Pending {
     /// When the queue cannot be read.
     pub fn list(&self, now: UnixTime) -> Result<Vec<PendingRequest>, StoreError> {
         let requests = self.ledger.entries()?;
-        Ok(requests
-            .iter()
-            .filter(|r| !r.denied && r.lives(now))
-            .cloned()
-            .collect())
+        Ok(requests.iter().filter(|r| r.waits(now)).cloned().collect())
     }
 
     /// Removes a request, or the refusal of one: after its peer became known, or to let it
@@ -174,7 +188,7 @@ impl Pending {
     /// When the queue cannot be read or written, or the audit log not be written.
     pub fn deny(&self, peer: &PeerId, now: UnixTime) -> Result<Option<PendingRequest>, StoreError> {
         self.ledger.update(|lock, requests| {
-            let waiting = |r: &PendingRequest| r.peer == *peer && !r.denied && r.lives(now);
+            let waiting = |r: &PendingRequest| r.peer == *peer && r.waits(now);
             let Some(index) = requests.iter().position(waiting) else {
                 return Ok(None);
             };
@@ -214,6 +228,10 @@ impl PendingRequest {
         }
     }
 
+    fn waits(&self, now: UnixTime) -> bool {
+        !self.denied && self.lives(now)
+    }
+
     fn lives(&self, now: UnixTime) -> bool {
         now < self.first_seen + LIFETIME
     }
@@ -223,8 +241,8 @@ impl PendingRequest {
 enum Standing {
     /// Nothing needs to be written.
     Settled(Asked),
-    /// A new request.
-    New,
+    /// A new request, perhaps in the place of the one at this index.
+    New { instead_of: Option<usize> },
     /// A newer time on the request at this index.
     Repeated(usize),
 }
@@ -245,20 +263,39 @@ impl Standing {
             }
             return Self::Repeated(index);
         }
-        let prefix = prefix(knock.address);
-        let waiting = || requests.iter().filter(|r| !r.denied && r.lives(now));
-        if waiting().count() >= MAX_WAITING {
-            Self::Settled(Asked::QueueFull)
-        } else if waiting()
-            .filter(|r| self::prefix(r.address) == prefix)
-            .count()
-            >= MAX_PER_PREFIX
-        {
-            Self::Settled(Asked::PrefixFull)
-        } else {
-            Self::New
+        if place_is_taken(requests, knock.address, now) {
+            return Self::Settled(Asked::PrefixFull);
         }
+        let waiting = requests.iter().filter(|r| r.waits(now)).count();
+        let instead_of = match waiting {
+            ..CROWDED => None,
+            _ => first_to_go(requests, now),
+        };
+        if waiting >= MAX_WAITING && instead_of.is_none() {
+            return Self::Settled(Asked::QueueFull);
+        }
+        Self::New { instead_of }
     }
+}
+
+/// Whether the address comes from a place that has its share of the queue.
+fn place_is_taken(requests: &[PendingRequest], address: IpAddr, now: UnixTime) -> bool {
+    let taken = |place: fn(IpAddr) -> IpAddr, limit| {
+        let same = |r: &&PendingRequest| r.waits(now) && place(r.address) == place(address);
+        requests.iter().filter(same).count() >= limit
+    };
+    taken(prefix, MAX_PER_PREFIX) || taken(network, MAX_PER_NETWORK)
+}
+
+/// The request that makes room in a crowded queue, if there is one.
+fn first_to_go(requests: &[PendingRequest], now: UnixTime) -> Option<usize> {
+    let had_its_day = |r: &PendingRequest| r.waits(now) && now >= r.first_seen + CROWDED_LIFETIME;
+    requests
+        .iter()
+        .enumerate()
+        .filter(|(_, request)| had_its_day(request))
+        .min_by_key(|(_, request)| request.last_seen)
+        .map(|(index, _)| index)
 }
 
 fn forget_oldest_denied(requests: &mut Vec<PendingRequest>) {
@@ -271,10 +308,20 @@ fn forget_oldest_denied(requests: &mut Vec<PendingRequest>) {
     }
 }
 
-/// The address with all but its first 24 (IPv4) or 48 (IPv6) bits cleared.
+/// What one customer usually gets: the first 24 (IPv4) or 48 (IPv6) bits.
 fn prefix(address: IpAddr) -> IpAddr {
+    first_bits(address, 24, 48)
+}
+
+/// What one provider usually gets: the first 16 (IPv4) or 32 (IPv6) bits.
+fn network(address: IpAddr) -> IpAddr {
+    first_bits(address, 16, 32)
+}
+
+/// The address with all but its first bits cleared.
+fn first_bits(address: IpAddr, v4_bits: u32, v6_bits: u32) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & (u32::MAX << 8)).into(),
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 80)).into(),
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(v4.to_bits() & !(u32::MAX >> v4_bits)).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !(u128::MAX >> v6_bits)).into(),
     }
 }

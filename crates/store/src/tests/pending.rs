@@ -4,6 +4,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use comity_identity::UnixTime;
+
 use super::support::{DAY, TestHome, model_home, open_on, peer};
 use crate::audit::AuditLog;
 use crate::disk::Access;
@@ -11,8 +13,8 @@ use crate::error::StoreError;
 use crate::fault::{Call, FaultDisk};
 use crate::home::{Home, HomeFile};
 use crate::pending::{
-    Asked, Knock, LIFETIME, MAX_DENIED, MAX_PER_PREFIX, MAX_WAITING, Pending, PendingRequest,
-    REPEAT_AFTER,
+    Asked, CROWDED, CROWDED_LIFETIME, Knock, LIFETIME, MAX_DENIED, MAX_PER_NETWORK, MAX_PER_PREFIX,
+    MAX_WAITING, Pending, PendingRequest, REPEAT_AFTER,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -220,6 +222,101 @@ fn one_prefix_cannot_take_the_whole_queue() {
 }
 
 #[test]
+fn one_network_cannot_take_the_whole_queue_with_many_prefixes() {
+    let v4 = |n: usize| format!("198.51.{n}.1");
+    let v6 = |n: usize| format!("2001:db8:{n:x}::1");
+    let places: [(&dyn Fn(usize) -> String, &str); 2] = [(&v4, "198.52.0.1"), (&v6, "2001:db9::1")];
+    for (inside, outside) in places {
+        let (_, home) = model_home();
+        let queue = Pending::new(&home, "test");
+        let ask = |number: usize, from: &str| {
+            let number = u32::try_from(number).expect("small");
+            queue.ask(&knock(number, from), DAY).expect("asked")
+        };
+        for number in 0..MAX_PER_NETWORK {
+            assert_eq!(ask(number, &inside(number)), Asked::Queued, "{number}");
+        }
+        let next = MAX_PER_NETWORK;
+        assert_eq!(ask(next, &inside(next)), Asked::PrefixFull);
+        assert_eq!(ask(0, &inside(0)), Asked::Waiting);
+        assert_eq!(ask(next, outside), Asked::Queued);
+    }
+}
+
+#[test]
+fn a_crowded_queue_makes_room_after_a_day_and_never_before() {
+    for (waiting, makes_room) in [(CROWDED - 1, false), (CROWDED, true), (MAX_WAITING, true)] {
+        let (_, home) = model_home();
+        fill(&home, waiting, false);
+        let queue = Pending::new(&home, "test");
+        let day_after = DAY + CROWDED_LIFETIME;
+        let last_second = day_after - SECOND;
+        let peers = |now| -> Vec<_> {
+            let list = queue.list(now).expect("the queue").into_iter();
+            list.map(|request| request.peer).collect()
+        };
+        // The first of them comes back.
+        assert_eq!(ask_at(&queue, 0, last_second), Asked::Waiting);
+        let expected = if waiting < MAX_WAITING {
+            Asked::Queued
+        } else {
+            Asked::QueueFull
+        };
+        assert_eq!(ask_at(&queue, 1000, last_second), expected);
+        queue.remove(&peer(1000)).expect("no error");
+        assert_eq!(peers(last_second).len(), waiting, "nobody had to go");
+
+        assert_eq!(ask_at(&queue, 1001, day_after), Asked::Queued);
+        let after = peers(day_after);
+        assert_eq!(after.len(), waiting + usize::from(!makes_room));
+        assert!(after.contains(&peer(0)), "whoever comes back stays longest");
+        assert_eq!(after.contains(&peer(1)), !makes_room);
+        assert!(after.contains(&peer(2)));
+    }
+}
+
+#[test]
+fn a_flood_that_lasts_never_pushes_out_a_request_within_its_first_day() {
+    let (_, home) = model_home();
+    let queue = Pending::new(&home, "test");
+    fill(&home, MAX_WAITING - 1, false);
+    let start = DAY + 2 * CROWDED_LIFETIME;
+    assert_eq!(ask_at(&queue, 5000, start), Asked::Queued);
+    let end = start + CROWDED_LIFETIME - SECOND;
+    for number in 0..2 * MAX_WAITING {
+        ask_at(&queue, 1000 + number, end);
+    }
+    assert_eq!(queue.list(end).expect("the queue").len(), MAX_WAITING);
+    assert_eq!(ask_at(&queue, 5000, end), Asked::Waiting);
+    assert_eq!(ask_at(&queue, 4999, end), Asked::QueueFull);
+}
+
+#[test]
+fn whoever_has_no_share_left_makes_nobody_go() {
+    let (_, home) = model_home();
+    fill(&home, MAX_WAITING, false);
+    let queue = Pending::new(&home, "test");
+    let later = DAY + CROWDED_LIFETIME;
+    // From a /24 with one request, in turn; then its share is used up.
+    for number in 0..=MAX_PER_PREFIX {
+        let expected = if number < MAX_PER_PREFIX {
+            Asked::Queued
+        } else {
+            Asked::PrefixFull
+        };
+        let from = format!("203.0.113.{number}");
+        let number = u32::try_from(1000 + number).expect("small");
+        assert_eq!(
+            queue.ask(&knock(number, &from), later).expect("asked"),
+            expected
+        );
+    }
+    let left = queue.list(later).expect("the queue");
+    let old = left.iter().filter(|r| r.first_seen == DAY).count();
+    assert_eq!(old, MAX_WAITING - MAX_PER_PREFIX);
+}
+
+#[test]
 fn a_request_ends_after_a_week_however_often_it_is_repeated() {
     let test = TestHome::new();
     let queue = Pending::new(&test.home, "test");
@@ -385,13 +482,17 @@ fn knock(number: u32, from: &str) -> Knock<'static> {
 }
 
 fn ask_from_own_prefix(queue: &Pending, number: usize) -> Asked {
+    ask_at(queue, number, DAY)
+}
+
+fn ask_at(queue: &Pending, number: usize, now: UnixTime) -> Asked {
     let from = own_prefix(number);
     let number = u32::try_from(number).expect("small");
-    queue.ask(&knock(number, &from), DAY).expect("asked")
+    queue.ask(&knock(number, &from), now).expect("asked")
 }
 
 fn own_prefix(number: usize) -> String {
-    format!("10.{}.{}.1", number / 256, number % 256)
+    format!("10.{}.{}.1", number / 32, number % 32)
 }
 
 fn address(text: &str) -> IpAddr {
