@@ -7,6 +7,48 @@
 //!
 //! The module documentation of [`frame`] tells what is said after the handshake, and by whom.
 //!
+//! ```
+//! use comity_tls::{Acceptor, Alpn, DialRequest, Dialer, Endpoint, Versions, Wish};
+//! use comity_trust::{Expectation, Mode, Name, Reason};
+//! use tokio::net::TcpStream;
+//!
+//! /// Opens a connection to whom we call `db`, wherever it is.
+//! async fn open(endpoint: Endpoint, host: &str) -> Result<(), Box<dyn std::error::Error>> {
+//!     let request = DialRequest {
+//!         expectation: Expectation {
+//!             name: Some(Name::label("db")?),
+//!             ..Expectation::default()
+//!         },
+//!         mode: Mode::Pin,
+//!         wish: Wish::Service(Some("postgres".parse()?)),
+//!         alpn: Alpn::Comity,
+//!         versions: Versions::Tls13,
+//!     };
+//!     let connection = Dialer::new(endpoint).dial(host, 7117, request).await?;
+//!     println!("{} is there", connection.peer.display());
+//!     // `connection.stream` is an ordinary tokio stream.
+//!     Ok(())
+//! }
+//!
+//! /// Takes one connection, if the peer was granted what it does here.
+//! async fn take(acceptor: &Acceptor, tcp: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
+//!     let remote = tcp.peer_addr()?;
+//!     let incoming = acceptor.accept(tcp, Some(remote)).await?;
+//!     // Asked now, and again at every change of what we remember while the connection is open.
+//!     let (stream, peer) = incoming
+//!         .accept(|peer| match peer.grants.service("postgres") {
+//!             true => Ok(()),
+//!             false => Err(Reason::NotAuthorised),
+//!         })
+//!         .await?;
+//!     println!("{} may use it: {:?}", peer.display(), stream.ended());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! `examples/` has a server and a client over plain tokio, an axum application whose handlers see
+//! the [`PeerInfo`], and a hyper client.
+//!
 //! This is the only crate that names rustls.
 
 mod acceptor;
