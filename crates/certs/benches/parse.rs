@@ -11,9 +11,9 @@
 #[path = "../../testkit/src/certificates.rs"]
 mod certificates;
 
-use certificates::{Foreign, LeafOptions, Node, TODAY};
+use certificates::{Authority, Foreign, ForeignKey, LeafOptions, Node, TODAY};
 use comity_certs::limits::{MAX_CERTIFICATES, MAX_SANS};
-use comity_certs::{Anchor, Metadata, PresentedChain, Purpose, verify_ca_path};
+use comity_certs::{Anchor, Metadata, PresentedChain, Purpose, authority_above, verify_ca_path};
 use comity_identity::Algorithm;
 use divan::{Bencher, black_box};
 
@@ -69,4 +69,46 @@ fn ca_path(bencher: Bencher<'_, '_>, anchors: usize) {
         .collect();
     anchors.push(Anchor::from_der(&root.der).expect("a CA"));
     bencher.bench(|| verify_ca_path(black_box(&chain), &anchors, Purpose::Serve, TODAY));
+}
+
+/// The certificates that take a path search longest, from somebody whom no CA knows: three names
+/// with two certificates each, in a circle through the anchor's name. At most a few milliseconds.
+#[divan::bench(args = [ForeignKey::P256, ForeignKey::P384])]
+fn hostile_ca_path(bencher: Bencher<'_, '_>, key: ForeignKey) {
+    let (chain, anchor) = entangled(key);
+    assert!(verify_ca_path(&chain, [&anchor], Purpose::Serve, TODAY).is_err());
+    bencher.bench(|| verify_ca_path(black_box(&chain), [&anchor], Purpose::Serve, TODAY));
+}
+
+/// The same certificates, when the CA of this name is a revoked one.
+#[divan::bench(args = [ForeignKey::P256, ForeignKey::P384])]
+fn hostile_lineage(bencher: Bencher<'_, '_>, key: ForeignKey) {
+    let (chain, anchor) = entangled(key);
+    assert_eq!(authority_above(&chain, [&anchor]), None);
+    bencher.bench(|| authority_above(black_box(&chain), [&anchor]));
+}
+
+fn entangled(key: ForeignKey) -> (PresentedChain, Anchor) {
+    let authority = |name: &str| Foreign {
+        key,
+        ..Foreign::authority(name)
+    };
+    let [a, b, c]: [Authority; 3] = ["a", "b", "c"].map(|name| authority(name).root());
+    let below = |name: &str, above: &Authority| authority(name).intermediate(above).der;
+    let circle = [
+        below("a", &b),
+        below("a", &b),
+        below("b", &c),
+        below("b", &c),
+        below("c", &a),
+        below("c", &a),
+        below("d", &a),
+    ];
+    let circle: Vec<&[u8]> = circle.iter().map(Vec::as_slice).collect();
+    let leaf = Foreign::server("db1.example")
+        .issued_by(&a)
+        .followed_by(&circle);
+    let chain = PresentedChain::parse(&leaf.chain).expect("sound");
+    let anchor = Anchor::from_der(&authority("a").root().der).expect("a CA");
+    (chain, anchor)
 }

@@ -6,15 +6,19 @@
 //!
 //! - [`PresentedChain::parse`] takes apart what a peer presented, limits first.
 //! - [`verify_ca_path`] verifies a chain below [`Anchor`]s, for those who trust a CA.
+//! - [`authority_above`] says whether an authority that was revoked issued a chain.
 //! - [`mint_root`] and [`mint_leaf`] make a node's own certificates, in a profile that is checked
 //!   byte by byte when a peer presents them.
 //!
 //! `docs/formats.md` describes the profile and the private extensions for other implementations.
 
 mod anchor;
+mod budget;
+mod candidates;
 mod chain;
 mod keys;
 pub mod limits;
+mod lineage;
 mod metadata;
 mod mint;
 mod names;
@@ -28,6 +32,7 @@ mod twin;
 pub use anchor::{Anchor, AnchorError, CaFileError, certificates_in_pem};
 pub use chain::{ChainError, Form, Leaf, PresentedChain, Purpose, Usages};
 pub use keys::KeyFault;
+pub use lineage::authority_above;
 pub use metadata::{Metadata, MetadataError, is_label};
 pub use mint::{LeafRequest, MintError, RootRequest, mint_leaf, mint_root};
 pub use names::{SanName, escape};

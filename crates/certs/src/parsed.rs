@@ -176,6 +176,11 @@ impl<'a> Parsed<'a> {
         })
     }
 
+    /// Whether both are one certificate.
+    pub(crate) fn is_copy_of(&self, other: &Self) -> bool {
+        self.tbs == other.tbs && self.signature == other.signature
+    }
+
     fn refuse_duplicates(&self) -> Result<()> {
         for (index, extension) in self.extensions.iter().enumerate() {
             if self.extensions[..index]

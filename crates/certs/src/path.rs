@@ -1,8 +1,9 @@
 //! Verifying a presented chain below trusted CAs.
 //!
-//! rustls-webpki builds and checks the path, within its budget for hostile input. It leaves some
-//! things to its caller, which are checked here: the validity, path length and uses of the anchor,
-//! keyCertSign and the digitalSignature bit of the leaf, and keyCertSign of issuers.
+//! rustls-webpki builds and checks the path, among few certificates and within a budget for hostile
+//! input, both of which it gets from here. It leaves some things to its caller, which are checked
+//! here: the validity, path length and uses of the anchor, keyCertSign and the digitalSignature bit
+//! of the leaf, and keyCertSign of issuers.
 
 use std::cell::RefCell;
 
@@ -12,9 +13,11 @@ use thiserror::Error;
 use webpki::{EndEntityCert, VerifiedPath};
 
 use crate::anchor::Anchor;
+use crate::budget::Budget;
+use crate::candidates::Candidates;
 use crate::chain::{PresentedChain, Purpose};
-use crate::keys::SIGNATURES;
 use crate::names;
+use crate::oid;
 use crate::parsed::Parsed;
 
 /// A verified path from the leaf to an anchor.
@@ -26,6 +29,9 @@ pub struct CaPath {
     pub keys: Vec<KeyHash>,
     /// The earliest end of validity on the path, the anchor's included.
     pub not_after: UnixTime,
+    /// Whether a certificate between leaf and anchor has name constraints. Its holder is trusted
+    /// with some names only, and what else the leaf says is its word.
+    pub constrained: bool,
 }
 
 /// Why there is no path. When several things are wrong, the most useful one to know.
@@ -135,28 +141,32 @@ pub fn verify_ca_path<'a>(
     purpose: Purpose,
     now: UnixTime,
 ) -> Result<CaPath, CaError> {
-    let certificates = chain
-        .der()
-        .iter()
-        .map(|der| {
-            Parsed::from_der(der).map_err(|fault| CaError::Unusable {
-                cause: fault.to_string(),
-            })
-        })
-        .collect::<Result<Vec<_>, _>>()?;
-    check_leaf(&certificates[0])?;
+    let anchors: Vec<&Anchor> = anchors.into_iter().collect();
+    if anchors.is_empty() {
+        // A stranger's certificates cost nothing where no CA is trusted.
+        return Err(unknown_issuer(&read(&chain.der()[0])?));
+    }
+    let certificates = chain.der().iter().map(|der| read(der));
     let search = Search {
         chain,
-        certificates,
+        certificates: certificates.collect::<Result<_, _>>()?,
         purpose,
         now,
+        budget: Budget::new(),
     };
+    check_leaf(&search.certificates[0])?;
     let (usable, others): (Vec<&Anchor>, Vec<&Anchor>) = anchors
         .into_iter()
         .partition(|a| a.not_before() <= now && now <= a.not_after());
     search
         .path_to(&usable)
         .map_err(|error| search.explain_by_anchor_validity(error, &others))
+}
+
+fn read(der: &[u8]) -> Result<Parsed<'_>, CaError> {
+    Parsed::from_der(der).map_err(|fault| CaError::Unusable {
+        cause: fault.to_string(),
+    })
 }
 
 fn check_leaf(leaf: &Parsed<'_>) -> Result<(), CaError> {
@@ -179,6 +189,7 @@ struct Search<'c> {
     certificates: Vec<Parsed<'c>>,
     purpose: Purpose,
     now: UnixTime,
+    budget: Budget,
 }
 
 impl Search<'_> {
@@ -186,13 +197,15 @@ impl Search<'_> {
         let unusable = |cause: webpki::Error| CaError::Unusable {
             cause: names::escape(&cause.to_string()),
         };
-        let der: Vec<CertificateDer<'_>> = self
-            .chain
-            .der()
-            .iter()
-            .map(|der| CertificateDer::from(der.as_slice()))
-            .collect();
-        let leaf = EndEntityCert::try_from(&der[0]).map_err(unusable)?;
+        let candidates = Candidates::between(&self.certificates, anchors);
+        let anchors = candidates.anchors.as_slice();
+        if anchors.is_empty() {
+            return Err(self.unknown_issuer());
+        }
+        let der = |index: usize| CertificateDer::from(self.chain.der()[index].as_slice());
+        let leaf = der(0);
+        let leaf = EndEntityCert::try_from(&leaf).map_err(unusable)?;
+        let intermediates: Vec<_> = candidates.intermediates.into_iter().map(der).collect();
         let trust_anchors: Vec<TrustAnchor<'_>> = anchors.iter().map(|a| borrow(a)).collect();
         let usage = match self.purpose {
             Purpose::Serve => webpki::KeyUsage::server_auth(),
@@ -212,9 +225,9 @@ impl Search<'_> {
             }
         };
         let verified = leaf.verify_for_usage(
-            SIGNATURES,
+            &self.budget.algorithms(),
             &trust_anchors,
-            &der[1..],
+            &intermediates,
             pki_time(self.now),
             usage,
             None,
@@ -222,6 +235,7 @@ impl Search<'_> {
         );
         match (verified.map(|_| ()), found.into_inner()) {
             (Ok(()), Ok(path)) => Ok(path),
+            (Err(_), _) if self.budget.is_exceeded() => Err(CaError::TooComplex),
             (Err(webpki::Error::UnknownIssuer), Err(Some(ours))) => Err(ours),
             (Err(error), _) => Err(self.explain(&error)),
             (Ok(()), Err(_)) => Err(CaError::Unusable {
@@ -290,6 +304,10 @@ impl Search<'_> {
             anchor: anchor.fingerprint(),
             keys,
             not_after: presented.map_or(anchor.not_after(), |end| end.min(anchor.not_after())),
+            constrained: places[1..].iter().any(|&i| {
+                let constraints = self.certificates[i].extension(&oid::NAME_CONSTRAINTS);
+                constraints.is_some()
+            }),
         }
     }
 
@@ -364,9 +382,13 @@ impl Search<'_> {
     }
 
     fn unknown_issuer(&self) -> CaError {
-        CaError::UnknownIssuer {
-            issuer: names::distinguished_name(self.certificates[0].issuer),
-        }
+        unknown_issuer(&self.certificates[0])
+    }
+}
+
+fn unknown_issuer(leaf: &Parsed<'_>) -> CaError {
+    CaError::UnknownIssuer {
+        issuer: names::distinguished_name(leaf.issuer),
     }
 }
 

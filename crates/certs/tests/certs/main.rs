@@ -19,6 +19,7 @@ mod anchors;
 mod encoding;
 mod foreign;
 mod hostile;
+mod lineage;
 mod metadata;
 mod minting;
 mod names;
