@@ -330,14 +330,10 @@ async fn knock(acceptor: &Acceptor, remote: SocketAddr) -> (Reason, Vec<u8>) {
     (accept_reason(outcome), saw.data)
 }
 
+/// Every prefix in a network of its own, so that only the prefix and the whole queue are full.
 fn caller(prefix: usize, host: usize) -> SocketAddr {
     let byte = |n: usize| u8::try_from(n).expect("a byte");
-    let ip = Ipv4Addr::new(
-        198,
-        byte(18 + prefix / 256),
-        byte(prefix % 256),
-        byte(host + 1),
-    );
+    let ip = Ipv4Addr::new(100, byte(prefix), 0, byte(host + 1));
     SocketAddr::new(ip.into(), 4711)
 }
 
@@ -357,7 +353,7 @@ async fn a_full_queue_says_busy_and_a_full_prefix_leaves_room_for_others() {
         }
         assert_eq!(knock(&acceptor, caller(prefix, MAX_PER_PREFIX)).await, busy);
     }
-    assert_eq!(knock(&acceptor, caller(900, 0)).await, busy);
+    assert_eq!(knock(&acceptor, caller(200, 0)).await, busy);
     let waiting = us.endpoint.pending().list(us.clock.clock().now());
     assert_eq!(waiting.expect("readable").len(), MAX_WAITING);
 }
