@@ -4,7 +4,9 @@
 //! any CA is asked, and an anchor. Revoked anchors are never offered to the search, so no path found
 //! here has a revoked key in it.
 
-use comity_certs::{Anchor, CaError, CaPath, Form, Metadata, SanName, verify_ca_path};
+use comity_certs::{
+    Anchor, CaError, CaPath, Form, Metadata, SanName, authority_above, verify_ca_path,
+};
 use comity_identity::{Fingerprint, UnixTime};
 use rustls_pki_types::ServerName;
 
@@ -16,7 +18,8 @@ use crate::name::canonical_host;
 use crate::reason::Reason;
 use crate::verdict::Query;
 
-/// Most path searches for the grants of one peer: each may take a hundred signature checks.
+/// Most path searches for the grants of one peer: each may verify
+/// [`comity_certs::limits::MAX_PATH_SIGNATURES`] signatures.
 const MAX_ATTESTING_PATHS: usize = 4;
 
 /// A CA path inside the scope of its authority.
@@ -67,27 +70,21 @@ pub(crate) fn vouch(query: &Query<'_>) -> Result<Vouched, CaRefusal> {
     })
 }
 
-/// The revocation of a listed authority that vouches for the peer, even if the mode does not ask
-/// authorities: revoking a CA withdraws everything below it, pinned or not.
+/// The revocation of a listed authority that issued what the peer presents, even if the mode does
+/// not ask authorities: revoking a CA withdraws everything below it, pinned or not, also what
+/// another authority vouches for.
+///
+/// Neither the dates nor the uses of a certificate let it escape. An authority counts on whichever
+/// side it is listed, because its revocation counts on both.
 pub(crate) fn below_revoked(query: &Query<'_>) -> Option<usize> {
     if query.known.revokes_nothing() {
         return None;
     }
-    let revoked: Vec<(usize, &Anchor)> = query
-        .known
-        .authorities(query.direction)
-        .filter_map(|(_, entry)| {
-            let anchor = entry.anchor()?;
-            Some((query.known.revocation_of_anchor(anchor)?, anchor))
-        })
-        .collect();
-    if revoked.is_empty() {
-        return None;
-    }
-    let path = search(query, revoked.iter().map(|(_, anchor)| *anchor)).ok()?;
+    let revoked: Vec<(usize, &Anchor)> = query.known.revoked_authorities().collect();
+    let anchor = authority_above(query.chain, revoked.iter().map(|(_, anchor)| *anchor))?;
     revoked
         .iter()
-        .find(|(_, anchor)| anchor.fingerprint() == path.anchor)
+        .find(|(_, revoked)| revoked.fingerprint() == anchor)
         .map(|(line, _)| *line)
 }
 

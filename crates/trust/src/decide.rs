@@ -671,11 +671,10 @@ impl<'q> Decision<'q> {
             added: Some(query.now),
             ..Attributes::default()
         };
+        let pin = What::Pin(Pin::from(query.chain.peer_id()));
         Entry {
-            side: query.direction.into(),
-            names,
-            what: What::Pin(Pin::from(query.chain.peer_id())),
             attributes,
+            ..Entry::new(query.direction.into(), names, pin)
         }
     }
 

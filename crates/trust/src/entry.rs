@@ -261,6 +261,9 @@ pub struct Entry {
     pub names: Names,
     /// What it says about them.
     pub what: What,
+    /// The certificate on a line `@revoked … ca`, as the marker of a CA line is changed by hand. The
+    /// line revokes the authority's key; with the certificate we also know what is below it.
+    pub revoked_authority: Option<Arc<Anchor>>,
     /// What else.
     pub attributes: Attributes,
 }
@@ -272,7 +275,17 @@ impl Entry {
             side,
             names,
             what,
+            revoked_authority: None,
             attributes: Attributes::default(),
+        }
+    }
+
+    /// The revocation of an authority's key that also withdraws everything below it.
+    pub fn revoking(side: Side, names: Names, authority: Arc<Anchor>) -> Self {
+        let key = Pin::Key(authority.key());
+        Self {
+            revoked_authority: Some(authority),
+            ..Self::new(side, names, What::Revoked(key))
         }
     }
 

@@ -208,6 +208,23 @@ impl KnownPeers {
             })
     }
 
+    /// The authorities of which we have the certificate and that are revoked, with the line that
+    /// revokes them: those marked `@ca` on any side whose key or certificate is revoked elsewhere,
+    /// and those whose own line is marked `@revoked`.
+    pub(crate) fn revoked_authorities(&self) -> impl Iterator<Item = (usize, &Anchor)> {
+        let listed = self
+            .at(self.index.authorities.iter().copied())
+            .filter_map(|(_, entry)| {
+                let anchor = entry.anchor()?;
+                Some((self.revocation_of_anchor(anchor)?, anchor))
+            });
+        let marked = self.at(self.index.revoked_authorities.iter().copied());
+        listed.chain(marked.filter_map(|(line, entry)| {
+            let anchor = entry.revoked_authority.as_deref()?;
+            Some((line, anchor))
+        }))
+    }
+
     /// Whether nothing at all is revoked, which saves looking.
     pub(crate) fn revokes_nothing(&self) -> bool {
         self.index.revoked_keys.is_empty() && self.index.revoked_certificates.is_empty()
@@ -362,6 +379,8 @@ struct Index {
     revoked_keys: HashMap<KeyHash, u32>,
     revoked_certificates: HashMap<Fingerprint, u32>,
     authorities: Vec<u32>,
+    /// Revocations that have the certificate of an authority.
+    revoked_authorities: Vec<u32>,
 }
 
 impl Index {
@@ -378,6 +397,9 @@ impl Index {
     }
 
     fn add(&mut self, line: u32, entry: &Entry) {
+        if entry.revoked_authority.is_some() {
+            self.revoked_authorities.push(line);
+        }
         match &entry.what {
             What::Pin(pin) => {
                 self.pins.push(pin, line);

@@ -26,8 +26,8 @@
 //!
 //! 1. *Limits and format*: a [`comity_certs::PresentedChain`] exists only within them.
 //! 2. *Not ourselves*: neither our identity key nor one of our leaf keys.
-//! 3. *Not revoked*: no presented key or certificate, no key on a path to a CA, and nothing below a
-//!    listed CA that is revoked.
+//! 3. *Not revoked*: no presented key or certificate, no key on a path to a CA, and nothing that a
+//!    revoked CA issued, if its certificate is listed, whatever other CA vouches for it.
 //! 4. *Expected id*: if the caller names one, that and no other, in every mode.
 //! 5. *Pin*: of the dialled name (when dialling) or of the key itself (when accepting, where a name
 //!    is only the peer's word).

@@ -215,13 +215,14 @@ pub(crate) fn write_entry(entry: &Entry) -> String {
             NameItem::Pattern(pattern) => push(&mut line, format_args!("{pattern}")),
         }
     }
-    match &entry.what {
-        What::Pin(pin) | What::Revoked(pin) => push(&mut line, format_args!(" {pin}")),
-        What::Ca(anchor) => {
+    let revoked = entry.revoked_authority.as_deref();
+    match (&entry.what, entry.anchor().or(revoked)) {
+        (_, Some(anchor)) => {
             line.push_str(" ca ");
             BASE64.encode_append(anchor.der(), &mut line);
         }
-        What::CaVerified => {}
+        (What::Pin(pin) | What::Revoked(pin), None) => push(&mut line, format_args!(" {pin}")),
+        (What::Ca(_) | What::CaVerified, None) => {}
     }
     write_attributes(&mut line, &entry.attributes);
     line
@@ -343,17 +344,22 @@ fn parse_entry(mut fields: Fields<'_>, offset: usize, first: &str) -> Result<Ent
     let side = parse_side(side_offset, side_word)?;
     let (names_offset, names_word) = fields.expect("names")?;
     let names = parse_names(names_offset, names_word, marker == Some(CA))?;
-    let what = match marker {
-        Some(CA_VERIFIED) if side == Side::Dial && names.are_exact() => What::CaVerified,
+    let value = match marker {
+        Some(CA_VERIFIED) if side == Side::Dial && names.are_exact() => None,
         Some(CA_VERIFIED) => return Err(LineError::at(side_offset, Cause::CaVerified)),
-        _ => parse_value(&mut fields, marker)?,
+        _ => Some(parse_value(&mut fields, marker)?),
     };
     let attributes = parse_attributes(fields)?;
+    let entry = match (value, marker) {
+        (None, _) => Entry::new(side, names, What::CaVerified),
+        (Some(Value::Authority(anchor)), Some(REVOKED)) => Entry::revoking(side, names, anchor),
+        (Some(Value::Authority(anchor)), _) => Entry::new(side, names, What::Ca(anchor)),
+        (Some(Value::Pin(pin)), Some(REVOKED)) => Entry::new(side, names, What::Revoked(pin)),
+        (Some(Value::Pin(pin)), _) => Entry::new(side, names, What::Pin(pin)),
+    };
     Ok(Entry {
-        side,
-        names,
-        what,
         attributes,
+        ..entry
     })
 }
 
@@ -394,10 +400,16 @@ fn parse_names(offset: usize, word: &str, scope: bool) -> Result<Names, LineErro
     Names::new(items).map_err(|cause| LineError::at(offset, cause))
 }
 
-fn parse_value(fields: &mut Fields<'_>, marker: Option<&str>) -> Result<What, LineError> {
+/// What stands behind the names.
+enum Value {
+    Pin(Pin),
+    Authority(Arc<Anchor>),
+}
+
+fn parse_value(fields: &mut Fields<'_>, marker: Option<&str>) -> Result<Value, LineError> {
     let (kind_offset, kind) = fields.expect("kind")?;
     let is_ca = kind == "ca";
-    // A CA line whose marker became `@revoked` withdraws the authority's key.
+    // A CA line whose marker became `@revoked` withdraws the authority and everything below it.
     if marker != Some(REVOKED) && is_ca != (marker == Some(CA)) {
         return Err(LineError::at(kind_offset, Cause::CaKind));
     }
@@ -407,7 +419,7 @@ fn parse_value(fields: &mut Fields<'_>, marker: Option<&str>) -> Result<What, Li
     }
     let (offset, value) = fields.expect("value")?;
     let refused = |cause: Cause| LineError::at(offset, cause);
-    let pin = match kind {
+    Ok(Value::Pin(match kind {
         "node" => Pin::Node(value.parse().map_err(|e| refused(Cause::Hash(e)))?),
         "key" => Pin::Key(value.parse().map_err(|e| refused(Cause::Hash(e)))?),
         "cert" => Pin::Cert(value.parse().map_err(|e| refused(Cause::Hash(e)))?),
@@ -416,16 +428,9 @@ fn parse_value(fields: &mut Fields<'_>, marker: Option<&str>) -> Result<What, Li
                 .decode(value.as_bytes())
                 .map_err(|_| refused(Cause::Base64))?;
             let anchor = Anchor::from_der(&der).map_err(|e| refused(Cause::Anchor(e)))?;
-            if marker == Some(CA) {
-                return Ok(What::Ca(Arc::new(anchor)));
-            }
-            Pin::Key(anchor.key())
+            return Ok(Value::Authority(Arc::new(anchor)));
         }
-    };
-    Ok(match marker {
-        Some(REVOKED) => What::Revoked(pin),
-        _ => What::Pin(pin),
-    })
+    }))
 }
 
 fn parse_attributes(fields: Fields<'_>) -> Result<Attributes, LineError> {

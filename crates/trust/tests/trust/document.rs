@@ -34,10 +34,8 @@ fn pin_entry(names: &str, number: u8) -> Entry {
 
 fn full_entry() -> Entry {
     let items = ["ops-db", "db1.example:5432", "büro"].map(|n| NameItem::Exact(name(n)));
+    let names = Names::new(items.into()).expect("names");
     Entry {
-        side: Side::Both,
-        names: Names::new(items.into()).expect("names"),
-        what: What::Pin(Pin::Node(id(1))),
         attributes: Attributes {
             addr: vec![name("192.0.2.1:7117"), name("[2001:db8::1]:7117")],
             services: vec!["pg".into(), "a,b c%".into()],
@@ -54,6 +52,7 @@ fn full_entry() -> Entry {
             not_after: Some(UnixTime::from_secs(1_800_000_000)),
             extra: vec![("x-note".into(), "Ärger & co = #1 @home".into())],
         },
+        ..Entry::new(Side::Both, names, What::Pin(Pin::Node(id(1))))
     }
 }
 
@@ -425,6 +424,19 @@ fn an_authority_line_can_be_revoked_by_its_marker() {
         .replace("@ca", "@revoked");
     let known = parse(&line).expect("parsed");
     assert_eq!(known.revocation_of_key(&ca.anchor.key()), Some(2));
+    // Its certificate stays on the line when the line is written anew.
+    let confirmed = Confirmed {
+        at: UnixTime::from_secs(0),
+        how: String::new(),
+    };
+    let edited = known
+        .with(Edit::Confirm { line: 2, confirmed })
+        .expect("edited");
+    let expected = format!("{line} confirmed=1970-01-01T00:00:00Z");
+    assert_eq!(edited.to_text().lines().nth(1), Some(expected.as_str()));
+    let entry = edited.entry(2).expect("entry");
+    let anchor = entry.revoked_authority.as_ref().expect("certificate");
+    assert_eq!(anchor.der(), ca.anchor.der());
 }
 
 #[test]

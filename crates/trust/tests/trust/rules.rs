@@ -226,7 +226,7 @@ fn a_revoked_root_of_the_system_recognises_nobody() {
 }
 
 #[test]
-fn another_path_survives_the_revocation_of_one_authority() {
+fn revoking_one_authority_refuses_nobody_below_another() {
     let (good, bad) = (Ca::new("good"), Ca::new("bad"));
     let chain = good.leaf(&Says::name(&[HOST]));
     let known = known(&[
@@ -235,6 +235,65 @@ fn another_path_survives_the_revocation_of_one_authority() {
         format!("@revoked both x key {}", bad.anchor.key()),
     ]);
     assert_eq!(Ask::dial(Mode::Ca, &chain, known).word(), "ca");
+}
+
+#[test]
+fn what_is_below_a_revoked_authority_is_refused_also_where_another_one_vouches_for_it() {
+    // Both certified the same intermediate CA. Whoever revokes one of them says that what it did
+    // is not to be relied on; the other one has to issue anew.
+    let (good, bad) = (Ca::new("good"), Ca::new("bad"));
+    let middle = Ca::new("middle");
+    let leaf = middle.leaf(&Says::name(&[HOST]));
+    let by_both = [good.certify(&middle), bad.certify(&middle)];
+    let chain = |above: &[Vec<u8>]| {
+        let mut all = leaf.der().to_vec();
+        all.extend_from_slice(above);
+        PresentedChain::parse(&all).expect("chain")
+    };
+    let listed = known(&[
+        good.line("dial", "*", ""),
+        bad.line("dial", "*", ""),
+        format!("@revoked both x key {}", bad.anchor.key()),
+    ]);
+    let word = |above: &[Vec<u8>]| Ask::dial(Mode::Ca, &chain(above), listed.clone()).word();
+    assert_eq!(word(&by_both), "revoked");
+    assert_eq!(word(&by_both[1..]), "revoked");
+    // What the peer does not show cannot be seen.
+    assert_eq!(word(&by_both[..1]), "ca");
+}
+
+#[test]
+fn a_pinned_peer_below_a_revoked_authority_is_refused_whatever_its_dates_and_uses() {
+    let ca = Ca::new("corp");
+    let server = Says {
+        usage: Some(ExtendedKeyUsagePurpose::ServerAuth),
+        ..Says::name(&[HOST])
+    };
+    let revoked = format!("@revoked both x key {}", ca.anchor.key());
+    let marked = ca.line("dial", "*", "").replace("@ca", "@revoked");
+    for peer in [ca.leaf(&Says::name(&[HOST])), ca.leaf(&server)] {
+        for authority in [
+            vec![ca.line("both", "*", ""), revoked.clone()],
+            // Listed for the other direction only.
+            vec![ca.line("dial", "*", ""), revoked.clone()],
+            // The marker of its line changed by hand.
+            vec![marked.clone()],
+        ] {
+            let mut lines = authority;
+            lines.push(format!("accept ops {}", pin(&peer)));
+            let listed = known(&lines);
+            for now in [BEGIN - SECOND, NOW, END + SECOND] {
+                let ask = Ask::accept(Mode::Enroll, &peer, listed.clone()).at(now);
+                assert_eq!(ask.word(), "revoked", "{listed:?} {now}");
+            }
+        }
+    }
+    let other = Ca::new("corp").leaf(&Says::name(&[HOST]));
+    let lines = [marked, format!("accept ops {}", pin(&other))];
+    assert_eq!(
+        Ask::accept(Mode::Enroll, &other, known(&lines)).word(),
+        "pin"
+    );
 }
 
 #[test]

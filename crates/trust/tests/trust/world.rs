@@ -187,13 +187,18 @@ impl Ca {
         Self::until(common_name, 2036)
     }
 
-    pub(crate) fn until(common_name: &str, year: i32) -> Self {
+    fn params(common_name: &str, year: i32) -> CertificateParams {
         let mut params = CertificateParams::default();
         (params.not_before, params.not_after) =
             (date_time_ymd(2020, 1, 1), date_time_ymd(year, 3, 15));
         params.distinguished_name = distinguished(common_name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        params
+    }
+
+    pub(crate) fn until(common_name: &str, year: i32) -> Self {
+        let params = Self::params(common_name, year);
         let key = KeyPair::generate().expect("key");
         let certificate = params.self_signed(&key).expect("certificate");
         let anchor = Anchor::from_der(certificate.der()).expect("anchor");
@@ -213,6 +218,13 @@ impl Ca {
     pub(crate) fn leaf_with_root(&self, says: &Says) -> PresentedChain {
         let leaf = self.leaf_der(says);
         PresentedChain::parse(&[leaf.as_slice(), self.anchor.der()]).expect("chain")
+    }
+
+    /// A certificate for another CA, by its name and key.
+    pub(crate) fn certify(&self, other: &Ca) -> Vec<u8> {
+        let params = Self::params(other.anchor.subject().trim_start_matches("CN="), 2036);
+        let certificate = params.signed_by(other.issuer.key(), &self.issuer);
+        certificate.expect("cross").der().to_vec()
     }
 
     /// A CA certificate for a node's root key, with the node's name.
