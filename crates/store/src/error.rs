@@ -99,6 +99,29 @@ pub enum StoreError {
         /// Its limit.
         limit: usize,
     },
+    /// As many unconfirmed keys as an acceptor remembers at first use are there. No fault of the disk:
+    /// strangers came, and further ones are refused (reason `busy`).
+    #[error(
+        "no further peer is recorded at first use: {} holds {limit} of them that nobody confirmed",
+        path.display()
+    )]
+    FirstUsesFull {
+        /// The file.
+        path: PathBuf,
+        /// The limit, [`crate::MAX_FIRST_USES`].
+        limit: usize,
+    },
+    /// With one more entry, the file would reach into what is kept for changes by the operator.
+    #[error(
+        "no further peer is recorded at first use: {} would become larger than {limit} bytes",
+        path.display()
+    )]
+    FirstUseReserve {
+        /// The file.
+        path: PathBuf,
+        /// How large first use may make it: [`crate::FIRST_USE_RESERVE`] less than is read.
+        limit: usize,
+    },
     /// The system has no random numbers to give.
     #[error("cannot get random bytes: {cause}")]
     Entropy {
@@ -125,6 +148,9 @@ impl StoreError {
                 "leave {} in its place, and try again",
                 quoted(path)
             )),
+            Self::FirstUsesFull { .. } | Self::FirstUseReserve { .. } => Some(
+                "see who they are with `comity trust list`, and confirm or remove them".to_owned(),
+            ),
             Self::Edited { .. } => Some("save the file and try again".to_owned()),
             _ => None,
         }

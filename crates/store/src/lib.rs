@@ -54,6 +54,7 @@ pub mod disk;
 mod error;
 #[cfg(any(test, feature = "faults"))]
 pub mod fault;
+mod first_use;
 mod home;
 mod identity_files;
 mod invitations;
@@ -67,6 +68,7 @@ mod tests;
 
 pub use audit::{AuditLine, AuditLog, AuditTail, Deed};
 pub use error::{Flaw, StoreError};
+pub use first_use::{FIRST_USE_RESERVE, MAX_FIRST_USES};
 pub use home::{FileContent, Home, HomeFile};
 pub use identity_files::{Established, IdentityFiles};
 pub use invitations::{

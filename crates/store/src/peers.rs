@@ -27,11 +27,11 @@ use comity_trust::{Edit, EditError, KnownPeers};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
-use zeroize::Zeroizing;
 
 use crate::atomic::{self, Presence};
 use crate::audit::{AuditLog, Deed};
 use crate::error::StoreError;
+use crate::first_use::FirstUse;
 use crate::home::{Home, HomeFile};
 use crate::lock::HomeLock;
 use crate::stamp::{self, Sight, Stamp};
@@ -116,7 +116,7 @@ enum Content {
 /// A content that was read, and what became of it. The same bytes are not parsed twice, which a
 /// stranger could otherwise make us do with every connection that wants something recorded.
 struct Said {
-    bytes: Zeroizing<Vec<u8>>,
+    bytes: Vec<u8>,
     /// Why it is not what the snapshot says.
     error: Option<StoreError>,
 }
@@ -210,6 +210,8 @@ impl PeerStore {
     ///
     /// # Errors
     /// When the file cannot be locked, read, changed or made durable. The caller then refuses.
+    /// [`StoreError::FirstUsesFull`] and [`StoreError::FirstUseReserve`] when the change would add
+    /// an entry of first use and there is no room for one; nothing is written or logged then.
     pub fn decide_and_record<D>(
         &self,
         mut decide: impl FnMut(&KnownPeers) -> (D, Option<Change>),
@@ -272,8 +274,16 @@ impl PeerStore {
             let Some(Change { edit, deed }) = change else {
                 return Ok((decision, before));
             };
+            let first_use = FirstUse::of(&edit);
+            if let Some(first_use) = first_use {
+                first_use.check_count(&before.known, &self.path())?;
+            }
             let after = before.known.with(edit)?;
-            match self.install(&lock, &mut seen, present, after, &deed) {
+            let text = after.to_text();
+            if let Some(first_use) = first_use {
+                first_use.check_size(text.len(), &self.path())?;
+            }
+            match self.install(&lock, &mut seen, present, (after, text), &deed) {
                 Ok(()) => return Ok((decision, self.snapshot())),
                 Err(StoreError::Edited { .. }) if attempt < ATTEMPTS => attempt += 1,
                 Err(error) => return Err(error.into()),
@@ -286,11 +296,10 @@ impl PeerStore {
         lock: &HomeLock,
         seen: &mut Seen,
         present: Presence,
-        known: KnownPeers,
+        (known, text): (KnownPeers, String),
         deed: &Deed,
     ) -> Result<(), StoreError> {
         self.audit.append(lock, deed)?;
-        let text = known.to_text();
         let path = self.path();
         let disk = self.home.disk();
         if let Err(error) =
@@ -305,7 +314,7 @@ impl PeerStore {
         // An editor may be at work already, so the next look reads the file again.
         seen.stamp = None;
         seen.said = Some(Said {
-            bytes: Zeroizing::new(text.into_bytes()),
+            bytes: text.into_bytes(),
             error: None,
         });
         seen.present = true;
@@ -353,17 +362,19 @@ impl PeerStore {
         let content = self.home.read(HomeFile::KnownPeers)?;
         let stat = content.as_ref().map(|content| &content.stat);
         seen.stamp = Some(Stamp::of(stat, before, started, disk));
-        let Some(content) = content else {
+        let Some(mut content) = content else {
             seen.said = None;
             return Ok((Presence::Absent, Content::Absent));
         };
         let presence = Presence::of(&content.stat);
-        if let Some(said) = seen.said.as_ref().filter(|s| s.bytes == content.bytes) {
+        // Nothing in it is secret, and wiping megabytes takes time.
+        let bytes = std::mem::take(&mut *content.bytes);
+        if let Some(said) = seen.said.as_ref().filter(|said| said.bytes == bytes) {
             return said.outcome().map(|()| (presence, Content::Same));
         }
-        let parsed = self.parse(&content.bytes);
+        let parsed = self.parse(&bytes);
         seen.said = Some(Said {
-            bytes: content.bytes,
+            bytes,
             error: parsed.as_ref().err().cloned(),
         });
         parsed.map(|known| (presence, Content::Changed(known)))

@@ -1,6 +1,7 @@
 //! Tests of the store as a whole, by subject.
 
 mod audit;
+mod first_use;
 mod homes;
 mod identity;
 mod invitations;
