@@ -494,13 +494,15 @@ impl Decision<'_> {
         Ok(self.end_of_leaf())
     }
 
-    /// A single foreign certificate that is pinned is a key with decoration: its owner has nobody
-    /// to renew it, so its dates only warn. One below a CA follows its dates exactly.
+    /// A single self-signed foreign certificate that is pinned is a key with decoration: its owner
+    /// has nobody to renew it, so its dates only warn. One that a CA issued follows its dates
+    /// exactly.
     fn pinned_leaf_is_valid(&mut self) -> Result<UnixTime, Box<Refusal>> {
         let ends = self.native_leaf_is_valid()?;
         let query = self.query;
         let leaf = query.chain.leaf();
-        let single = query.chain.der().len() == 1;
+        // Whoever has an issuer can have it renewed, also if it does not send the issuer along.
+        let single = query.chain.der().len() == 1 && leaf.self_signed;
         if query.chain.form() == Form::Native {
             return Ok(ends);
         }

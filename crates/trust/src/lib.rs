@@ -90,8 +90,8 @@
 //! # Time
 //!
 //! The leaf of a node is enforced in every mode, with 48 hours of tolerance both ways. CA paths are
-//! judged to the second. A single foreign certificate that is pinned may be outside its dates, with
-//! a warning: its owner has nobody to renew it. Any other foreign certificate may not.
+//! judged to the second. A single self-signed foreign certificate that is pinned may be outside its
+//! dates, with a warning: its owner has nobody to renew it. Any other foreign certificate may not.
 //!
 //! # Phases
 //!

@@ -447,7 +447,7 @@ fn native_leaves_have_a_tolerance_of_48_hours_both_ways_in_every_mode() {
 }
 
 #[test]
-fn a_single_pinned_foreign_certificate_may_be_outside_its_dates_with_a_warning() {
+fn a_single_pinned_self_signed_certificate_may_be_outside_its_dates_with_a_warning() {
     let peer = foreign(&Says::name(&[HOST]));
     let pinned = known(&[format!("dial {DIALLED} {}", pin(&peer))]);
     let at = |now| {
@@ -470,13 +470,17 @@ fn a_single_pinned_foreign_certificate_may_be_outside_its_dates_with_a_warning()
 }
 
 #[test]
-fn a_pinned_certificate_below_a_ca_follows_its_dates() {
+fn a_pinned_certificate_that_a_ca_issued_follows_its_dates_also_when_it_is_sent_alone() {
     let ca = Ca::new("corp");
-    let peer = ca.leaf_with_root(&Says::name(&[HOST]));
-    let pinned = known(&[format!("dial {DIALLED} {}", pin(&peer))]);
-    let at = |now| Ask::dial(Mode::Pin, &peer, pinned.clone()).at(now);
-    assert_eq!(at(END).word(), "pin");
-    assert_eq!(at(END + SECOND).word(), "expired");
+    let says = Says::name(&[HOST]);
+    for peer in [ca.leaf_with_root(&says), ca.leaf(&says)] {
+        let pinned = known(&[format!("dial {DIALLED} {}", pin(&peer))]);
+        let at = |now| Ask::dial(Mode::Pin, &peer, pinned.clone()).at(now);
+        assert_eq!(at(BEGIN - SECOND).word(), "not-yet-valid");
+        assert_eq!(at(BEGIN).word(), "pin");
+        assert_eq!(at(END).word(), "pin");
+        assert_eq!(at(END + SECOND).word(), "expired");
+    }
 }
 
 #[test]
