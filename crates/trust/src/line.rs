@@ -343,7 +343,7 @@ fn parse_entry(mut fields: Fields<'_>, offset: usize, first: &str) -> Result<Ent
     };
     let side = parse_side(side_offset, side_word)?;
     let (names_offset, names_word) = fields.expect("names")?;
-    let names = parse_names(names_offset, names_word, marker == Some(CA))?;
+    let names = parse_names(names_offset, names_word, marker)?;
     let value = match marker {
         Some(CA_VERIFIED) if side == Side::Dial && names.are_exact() => None,
         Some(CA_VERIFIED) => return Err(LineError::at(side_offset, Cause::CaVerified)),
@@ -378,7 +378,12 @@ fn parse_side(offset: usize, word: &str) -> Result<Side, LineError> {
 }
 
 /// The scope of an authority is always read as patterns: it may name hosts without ports.
-fn parse_names(offset: usize, word: &str, scope: bool) -> Result<Names, LineError> {
+fn parse_names(offset: usize, word: &str, marker: Option<&str>) -> Result<Names, LineError> {
+    let scope = marker == Some(CA);
+    let read_pattern = |text: &str| match marker {
+        None => Pattern::for_peers(text),
+        Some(_) => Pattern::parse(text),
+    };
     let found = word.bytes().filter(|&b| b == b',').count() + 1;
     if found > MAX_NAMES {
         return Err(LineError::at(offset, NamesError::TooMany { found }));
@@ -388,7 +393,7 @@ fn parse_names(offset: usize, word: &str, scope: bool) -> Result<Names, LineErro
     for text in word.split(',') {
         let plain = unescape(text).map_err(|p| LineError::at(at + p, Cause::Escape))?;
         let item = if scope || text.starts_with('!') || text.contains(['*', '?']) {
-            Pattern::parse(&plain).map(NameItem::Pattern)
+            read_pattern(&plain).map(NameItem::Pattern)
         } else {
             Name::parse(&plain)
                 .map(NameItem::Exact)

@@ -62,6 +62,13 @@ pub enum NamesError {
         /// How long it is.
         found: usize,
     },
+    /// A pattern for hosts that leaves the port out, on a line for peers: they are remembered per
+    /// port.
+    #[error("{pattern} has no port and matches no peer, write {pattern}:*")]
+    PatternWithoutPort {
+        /// The pattern.
+        pattern: String,
+    },
     /// A character that no canonical name contains.
     #[error("a pattern does not contain {found:?}; international names are written as A-labels")]
     PatternCharacter {
@@ -97,6 +104,25 @@ impl Pattern {
             Arc::from(glob.to_ascii_lowercase())
         };
         Ok(Self { glob, negated })
+    }
+
+    /// Reads a pattern that is to match the names of peers, on a line that pins a key.
+    ///
+    /// # Errors
+    /// As [`Pattern::parse`], and when it is meant for a host but leaves the port out: it would
+    /// match no peer, or exclude none where it is negated.
+    pub(crate) fn for_peers(text: &str) -> Result<Self, NamesError> {
+        let pattern = Self::parse(text)?;
+        let glob = &pattern.glob;
+        if glob.contains('/') {
+            return Err(NamesError::PatternCharacter { found: '/' });
+        }
+        if glob.contains(['.', '[']) && pattern.split_port().is_none() {
+            return Err(NamesError::PatternWithoutPort {
+                pattern: pattern.to_string(),
+            });
+        }
+        Ok(pattern)
     }
 
     /// Whether it excludes what it matches.

@@ -4,7 +4,8 @@ use comity_identity::{NodeId, UnixTime};
 use comity_trust::{
     AllowRule, AllowRuleError, Attributes, Cause, Confirmed, Edit, EditError, Entry, KnownPeers,
     MAX_ATTRIBUTES, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NAMES, MAX_VALUE_BYTES, MAX_VALUES, Name,
-    NameError, NameItem, Names, NamesError, Origin, ParseError, Pin, Side, Target, What, resolve,
+    NameError, NameItem, Names, NamesError, Origin, ParseError, Pattern, Pin, Side, Target, What,
+    resolve,
 };
 
 use crate::world::{Ca, name};
@@ -704,4 +705,46 @@ fn an_exact_name_that_its_own_line_excludes_matches_nothing_and_stays_taken() {
     let known = parse(&format!("dial laptop,!lap* node {}\n", id(1))).expect("parsed");
     assert!(known.pins_named(&name("laptop"), None).is_empty());
     assert!(known.has_pin_named(&name("laptop")));
+}
+
+#[test]
+fn a_pattern_for_hosts_without_port_is_refused_where_it_could_match_no_peer() {
+    for (names, column, pattern) in [
+        ("*.corp.example", 6, "*.corp.example"),
+        ("db?.example", 6, "db?.example"),
+        ("[2001:db8::*]", 6, "[2001:db8::*]"),
+        // A negation that excludes nobody lets in whom it means.
+        ("*.example:*,!secret.example", 18, "!secret.example"),
+    ] {
+        let error = refused(&format!("dial {names} node {}", id(1)));
+        let message = format!("{pattern} has no port and matches no peer, write {pattern}:*");
+        assert_eq!((error.column, error.cause.to_string()), (column, message));
+    }
+    let error = refused(&format!("dial spiffe://corp/* node {}", id(1)));
+    let found = NamesError::PatternCharacter { found: '/' };
+    assert_eq!(error.cause, Cause::Names(found));
+    for names in [
+        "lap*",
+        "*",
+        "*:*",
+        "*.corp.example:*",
+        "db?.example:22",
+        "[2001:db8::*]:*",
+    ] {
+        assert!(
+            parse(&format!("dial {names} node {}", id(1))).is_ok(),
+            "{names}"
+        );
+    }
+    // The same holds for entries that a program adds; a revocation's names are for people.
+    let items = vec![NameItem::Pattern(
+        Pattern::parse("*.example").expect("pattern"),
+    )];
+    let entry = |what| Entry::new(Side::Dial, Names::new(items.clone()).expect("names"), what);
+    let add = |what| KnownPeers::empty().with(Edit::Add(Box::new(entry(what))));
+    assert!(matches!(
+        add(What::Pin(Pin::Node(id(1)))),
+        Err(EditError::Unrepresentable { cause: Some(_) })
+    ));
+    assert!(add(What::Revoked(Pin::Node(id(1)))).is_ok());
 }
