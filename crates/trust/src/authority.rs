@@ -57,11 +57,7 @@ pub(crate) fn vouch(query: &Query<'_>) -> Result<Vouched, CaRefusal> {
     let anchors = listed.in_scope.iter().filter_map(|(_, e)| e.anchor());
     let path = search(query, anchors.chain(system.iter().filter(unrevoked)))
         .map_err(|error| listed.explain(query, system, error))?;
-    let line = listed
-        .in_scope
-        .iter()
-        .find(|(_, entry)| is_anchor(entry, path.anchor))
-        .map(|(line, _)| *line);
+    let line = listed.line_for(query, &path)?;
     check_name(query)?;
     Ok(Vouched {
         anchor: path.anchor,
@@ -114,7 +110,12 @@ pub(crate) fn attest(query: &Query<'_>, grants: &mut Grants) -> Option<UnixTime>
         let Ok(path) = search(query, anchors) else {
             break;
         };
-        for (line, entry) in candidates.iter().filter(|(_, e)| is_anchor(e, path.anchor)) {
+        // An authority that may issue for some names only was not trusted with networks and roles:
+        // name constraints cannot say which of these it may give.
+        let attesting = candidates
+            .iter()
+            .filter(|(_, entry)| is_anchor(entry, path.anchor) && !path.constrained);
+        for (line, entry) in attesting {
             let attributes = &entry.attributes;
             let networks: Vec<&str> = overlap(&attributes.networks, metadata.networks()).collect();
             let roles: Vec<&str> = overlap(&attributes.roles, metadata.roles()).collect();
@@ -163,6 +164,22 @@ impl<'q> Listed<'q> {
             }
         }
         listed
+    }
+
+    /// The first line that lists the anchor of a path and recognises the peer; none for the roots of
+    /// the system.
+    fn line_for(&self, query: &Query<'_>, path: &CaPath) -> Result<Option<usize>, CaRefusal> {
+        let mut refusal = None;
+        for &(line, entry) in &self.in_scope {
+            if !is_anchor(entry, path.anchor) {
+                continue;
+            }
+            match needs_metadata(query, entry).filter(|_| path.constrained) {
+                None => return Ok(Some(line)),
+                Some(reason) => refusal = refusal.or(Some(CaRefusal::Scope { reason, line })),
+            }
+        }
+        refusal.map_or(Ok(None), Err)
     }
 
     /// The most useful reason why no authority in scope vouches: first those authorities that would
@@ -249,6 +266,18 @@ fn covers_presented(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
         return Err(Reason::WrongRole);
     }
     Ok(())
+}
+
+/// Whether the line recognises the peer by its metadata, and the reason to refuse it where that
+/// does not count: below a CA with name constraints.
+fn needs_metadata(query: &Query<'_>, entry: &Entry) -> Option<Reason> {
+    let attributes = &entry.attributes;
+    match query.direction {
+        Direction::Dial => None,
+        Direction::Accept if !attributes.networks.is_empty() => Some(Reason::WrongNetwork),
+        Direction::Accept if !attributes.roles.is_empty() => Some(Reason::WrongRole),
+        Direction::Accept => None,
+    }
 }
 
 /// A CA vouches for a name, so when dialling there must be one, and the leaf must be for it.

@@ -1,7 +1,7 @@
 //! What a recognised peer may do, and what its own word is worth (nothing).
 
 use comity_certs::Purpose;
-use comity_trust::{AllowRule, AllowRuleError, Mode, Phase, Reason, authorise};
+use comity_trust::{AllowRule, AllowRuleError, How, Mode, Phase, Reason, authorise};
 
 use crate::world::{
     Ask, Ca, HOST, NOW, Says, cross_certified, foreign, known, metadata, native, native_with,
@@ -150,6 +150,47 @@ fn what_a_node_writes_into_its_leaf_stays_a_claim_below_a_ca_that_cross_certifie
     // The path is there: it is the leaf's word that does not count.
     let path = comity_certs::verify_ca_path(&dialling, [&ca.anchor], Purpose::Dial, NOW);
     assert!(path.is_ok(), "{path:?}");
+}
+
+#[test]
+fn a_ca_with_name_constraints_gives_nobody_a_network_or_role() {
+    let ca = Ca::new("corp");
+    let says = Says {
+        networks: &["corp"],
+        roles: &["admin"],
+        ..Says::name(&["laptop.dev.example"])
+    };
+    let (free, constrained) = (
+        ca.leaf_below_another(None, &says),
+        ca.leaf_below_another(Some("dev.example"), &says),
+    );
+    let scoped = |names: &str, attributes: &str| known(&[ca.line("accept", names, attributes)]);
+    for (attributes, word) in [
+        ("networks=corp", "wrong-network"),
+        ("roles=admin", "wrong-role"),
+    ] {
+        let listed = scoped("*", attributes);
+        assert_eq!(Ask::accept(Mode::Ca, &free, listed.clone()).word(), "ca");
+        assert_eq!(Ask::accept(Mode::Ca, &constrained, listed).word(), word);
+    }
+    // Names are what it is trusted with, whatever other line lists the same authority.
+    let listed = known(&[
+        ca.line("accept", "*", "networks=corp"),
+        ca.line("accept", "*.dev.example", ""),
+    ]);
+    let recognition = Ask::accept(Mode::Ca, &constrained, listed).accepted();
+    assert!(matches!(recognition.how, How::Ca { line: Some(3), .. }));
+    assert!(recognition.grants.is_empty());
+    // Nor does it give a pinned peer any.
+    for (peer, attested) in [(&free, true), (&constrained, false)] {
+        let pinned = known(&[
+            format!("accept ops {}", pin(peer)),
+            ca.line("accept", "*", "networks=* roles=*"),
+        ]);
+        let grants = Ask::accept(Mode::Pin, peer, pinned).accepted().grants;
+        assert_eq!(grants.membership("corp", Some("admin")), attested);
+        assert_eq!(grants.is_empty(), !attested);
+    }
 }
 
 #[test]

@@ -15,8 +15,8 @@ use comity_trust::{
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PublicKeyData, SanType,
-    SubjectPublicKeyInfo, date_time_ymd,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    NameConstraints, PublicKeyData, SanType, SubjectPublicKeyInfo, date_time_ymd,
 };
 
 /// 2026-03-01T12:00:00Z.
@@ -225,6 +225,26 @@ impl Ca {
         let params = Self::params(other.anchor.subject().trim_start_matches("CN="), 2036);
         let certificate = params.signed_by(other.issuer.key(), &self.issuer);
         certificate.expect("cross").der().to_vec()
+    }
+
+    /// A leaf below a further CA that this one certified, for the names below `constraint` only if
+    /// there is one.
+    pub(crate) fn leaf_below_another(
+        &self,
+        constraint: Option<&str>,
+        says: &Says,
+    ) -> PresentedChain {
+        let mut params = Self::params("below", 2036);
+        params.name_constraints = constraint.map(|names| NameConstraints {
+            permitted_subtrees: vec![GeneralSubtree::DnsName(names.to_owned())],
+            excluded_subtrees: vec![],
+        });
+        let key = KeyPair::generate().expect("key");
+        let middle = params.signed_by(&key, &self.issuer).expect("CA");
+        let issuer = Issuer::new(params, key);
+        let key = KeyPair::generate().expect("key");
+        let leaf = says.params().signed_by(&key, &issuer).expect("leaf");
+        PresentedChain::parse(&[leaf.der(), middle.der()]).expect("chain")
     }
 
     /// A CA certificate for a node's root key, with the node's name.
