@@ -38,18 +38,15 @@ impl HomeLock {
         let path = home.path(HomeFile::Lock);
         let mut waited = Duration::ZERO;
         let mut pause = FIRST_PAUSE;
+        let mut handle = open(home)?;
         loop {
-            let handle = home
-                .open_file(HomeFile::Lock, Access::Append)?
-                .ok_or_else(|| StoreError::NoHome {
-                    path: home.root().to_owned(),
-                })?;
-            if handle.try_lock().map_err(StoreError::io("lock", &path))?
-                && still_there(home.disk(), &path, &*handle)?
-            {
-                atomic::remove_leftovers(home.disk(), home.root());
-                atomic::remove_leftovers(home.disk(), &home.identity_directory());
-                return Ok(Self { handle, path });
+            if handle.try_lock().map_err(StoreError::io("lock", &path))? {
+                if still_there(home.disk(), &path, &*handle)? {
+                    atomic::remove_leftovers(home.disk(), home.root());
+                    atomic::remove_leftovers(home.disk(), &home.identity_directory());
+                    return Ok(Self { handle, path });
+                }
+                handle = open(home)?;
             }
             if waited >= LOCK_WAIT {
                 return Err(StoreError::Locked { path, waited });
@@ -68,6 +65,13 @@ impl HomeLock {
         let path = self.path.clone();
         Err(StoreError::LockLost { path })
     }
+}
+
+fn open(home: &Home) -> Result<Box<dyn DiskFile>, StoreError> {
+    let handle = home.open_file(HomeFile::Lock, Access::Append)?;
+    handle.ok_or_else(|| StoreError::NoHome {
+        path: home.root().to_owned(),
+    })
 }
 
 /// Whether the locked file still has the name `lock`: if somebody removed it, the next process

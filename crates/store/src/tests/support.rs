@@ -20,7 +20,17 @@ pub(super) struct TestHome {
 
 impl TestHome {
     pub(super) fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a temporary directory");
+        Self::below(tempfile::tempdir().expect("a temporary directory"))
+    }
+
+    /// Where `fsync` costs nothing, if there is such a place: for tests of many writes that are not
+    /// about durability.
+    pub(super) fn in_memory() -> Self {
+        let directory = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir());
+        Self::below(directory.expect("a temporary directory"))
+    }
+
+    fn below(directory: TempDir) -> Self {
         let home = Home::create(&directory.path().join("home")).expect("a home");
         Self {
             home,

@@ -252,6 +252,9 @@ fn a_lock_that_is_held_too_long_is_an_error_that_names_the_file() {
     assert!(waiting.paused() >= LOCK_WAIT);
     let tries = waiting.calls().iter().filter(|c| **c == Call::Lock).count();
     assert!(tries < 1000, "{tries} tries are a busy loop");
+    let opened = Call::Open(Access::Append);
+    let opened = waiting.calls().iter().filter(|c| **c == opened).count();
+    assert_eq!(opened, 1, "a try is one call");
 }
 
 #[test]
