@@ -69,7 +69,7 @@ pub struct Invitation {
     pub id: InvitationId,
     /// The seed of the one-time key.
     pub secret: InvitationSecret,
-    /// The last second at which it can be used.
+    /// From this second on it is refused.
     pub expires: UnixTime,
     /// What the inviter suggests to be called.
     pub label: Option<Name>,

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use comity_identity::text::parse_hash;
+use icu_properties::CodePointMapData;
+use icu_properties::props::{GeneralCategory, GeneralCategoryGroup};
 use idna::AsciiDenyList;
 use rustls_pki_types::ServerName;
 use thiserror::Error;
@@ -29,7 +31,8 @@ const MAX_INPUT_BYTES: usize = 1024;
 ///
 /// A label is 1 to 63 letters (of any script), digits, `-` and `_`, begins with a letter or digit,
 /// and is kept in lower case. A `host:port` is kept as it would be dialled: lower case, A-labels,
-/// no trailing dot, IPv6 in brackets and canonical, the port always written. So equal names have
+/// no trailing dot, IPv6 in brackets and canonical (an IPv4-mapped one as IPv4), the port always
+/// written. So equal names have
 /// equal text, and no name contains white space, a comma, `#`, `@` or a control character.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
@@ -205,9 +208,7 @@ fn check_label(label: &str) -> Result<(), NameError> {
             Err(_) => NameError::TooLong { found: length },
         });
     }
-    // Letters by Unicode's Alphabetic, without combining marks, controls or direction overrides.
-    let allowed = |c: char| c.is_alphanumeric() || c == '-' || c == '_';
-    if let Some(found) = label.chars().find(|&c| !allowed(c)) {
+    if let Some(found) = label.chars().find(|&c| !is_label_char(c)) {
         return Err(NameError::Character { found });
     }
     if !first.is_alphanumeric() {
@@ -220,6 +221,17 @@ fn check_label(label: &str) -> Result<(), NameError> {
         return Err(NameError::LooksLikeId);
     }
     Ok(())
+}
+
+/// Letters and digits of any script, `-` and `_`: no controls, no direction overrides, and no
+/// combining marks. Some of these are letters to Unicode (Other_Alphabetic), and a terminal draws
+/// them over the letter before, so that one label looks like another.
+fn is_label_char(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    }
+    let category = CodePointMapData::<GeneralCategory>::new().get(c);
+    c.is_alphanumeric() && !GeneralCategoryGroup::Mark.contains(category)
 }
 
 /// Splits a port off; `None` when there is none.
@@ -257,7 +269,11 @@ fn no_port(host: &str) -> NameError {
 /// The one spelling of a host.
 pub(crate) fn canonical_host(host: &str) -> Result<Cow<'_, str>, NameError> {
     if let Some(address) = ipv6(host)? {
-        return Ok(Cow::Owned(format!("[{address}]")));
+        // `::ffff:192.0.2.1` is how a socket for both versions shows 192.0.2.1: one peer.
+        return Ok(Cow::Owned(match address.to_ipv4_mapped() {
+            Some(address) => address.to_string(),
+            None => format!("[{address}]"),
+        }));
     }
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.is_empty() {
@@ -336,7 +352,14 @@ mod tests {
                 "[2001:db8::1]:7117",
                 &["[2001:0DB8:0::1]:7117", "[2001:db8:0:0:0:0:0:1]:7117"],
             ),
-            ("192.0.2.1:22", &["192.0.2.1:22"]),
+            (
+                "192.0.2.1:22",
+                &[
+                    "192.0.2.1:22",
+                    "[::ffff:192.0.2.1]:22",
+                    "[::ffff:c000:201]:22",
+                ],
+            ),
             ("ops-db", &["OPS-DB", "Ops-db"]),
             ("büro_2", &["BÜRO_2"]),
         ] {
@@ -360,6 +383,14 @@ mod tests {
             ("@ca", NameError::Character { found: '@' }),
             ("a\u{202e}b", NameError::Character { found: '\u{202e}' }),
             ("😀", NameError::Character { found: '😀' }),
+            // Combining marks: two that Unicode calls alphabetic, a vowel sign, an accent, and
+            // one that encloses.
+            ("ps\u{363}db", NameError::Character { found: '\u{363}' }),
+            ("a\u{345}", NameError::Character { found: '\u{345}' }),
+            ("א\u{5b8}", NameError::Character { found: '\u{5b8}' }),
+            ("क\u{93e}", NameError::Character { found: '\u{93e}' }),
+            ("e\u{301}", NameError::Character { found: '\u{301}' }),
+            ("a\u{20dd}", NameError::Character { found: '\u{20dd}' }),
             ("-x", NameError::Start),
             (&id, NameError::LooksLikeId),
             (
@@ -387,6 +418,14 @@ mod tests {
             ("a..b:80", NameError::Host),
         ] {
             assert_eq!(Name::parse(text), Err(error), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn letters_of_any_script_without_marks_are_labels() {
+        for text in ["é", "名前", "ほげ", "אבג", "مرحبا", "ไทย", "żółć", "ⅷ", "٣"]
+        {
+            assert!(Name::label(text).is_ok(), "{text}");
         }
     }
 
