@@ -1,11 +1,9 @@
 //! Changes to a `known_peers` document, as values.
 
-use std::sync::Arc;
-
 use thiserror::Error;
 
 use crate::entry::{Confirmed, Entry, Side};
-use crate::known_peers::{KnownPeers, Line, MAX_FILE_BYTES};
+use crate::known_peers::{KnownPeers, Line, MAX_FILE_BYTES, MAX_LINES};
 use crate::line::Cause;
 use crate::name::Name;
 
@@ -71,6 +69,9 @@ pub enum EditError {
     /// The file would become larger than is ever read.
     #[error("the file would be larger than {MAX_FILE_BYTES} bytes")]
     FileTooLarge,
+    /// The file would have more lines than are ever read.
+    #[error("the file would have more than {MAX_LINES} lines")]
+    TooManyLines,
 }
 
 impl Edit {
@@ -105,7 +106,10 @@ impl Edit {
                 });
             }
         }
-        if lines.iter().map(|line| line.text.len()).sum::<usize>() > MAX_FILE_BYTES {
+        if lines.len() > MAX_LINES {
+            return Err(EditError::TooManyLines);
+        }
+        if lines.iter().map(|line| line.text().len()).sum::<usize>() > MAX_FILE_BYTES {
             return Err(EditError::FileTooLarge);
         }
         Ok(KnownPeers::of_lines(lines))
@@ -161,27 +165,24 @@ fn check_duplicate(known: &KnownPeers, entry: &Entry) -> Result<(), EditError> {
     Ok(())
 }
 
-fn append(lines: &mut Vec<Arc<Line>>, entry: &Entry) -> Result<(), EditError> {
-    let end = end_of(lines.last().map_or("\n", |line| &line.text));
-    if let Some(last) = lines.last_mut().filter(|line| !line.text.ends_with('\n')) {
-        *last = Arc::new(Line {
-            text: format!("{}\n", last.text).into(),
-            entry: last.entry.clone(),
-        });
+fn append(lines: &mut Vec<Line>, entry: &Entry) -> Result<(), EditError> {
+    let end = end_of(lines.last().map_or("\n", Line::text));
+    if let Some(last) = lines.last_mut().filter(|l| !l.text().ends_with('\n')) {
+        *last = last.ended();
     }
-    lines.push(Arc::new(Line::of_entry(entry, end)?));
+    lines.push(Line::of_entry(entry, end)?);
     Ok(())
 }
 
-fn put(lines: &mut [Arc<Line>], line: usize, entry: &Entry) -> Result<(), EditError> {
+fn put(lines: &mut [Line], line: usize, entry: &Entry) -> Result<(), EditError> {
     let place = line.checked_sub(1).and_then(|index| lines.get_mut(index));
     let place = place.ok_or(EditError::NoEntry { line })?;
-    let end = if place.text.ends_with('\n') {
-        end_of(&place.text)
+    let end = if place.text().ends_with('\n') {
+        end_of(place.text())
     } else {
         ""
     };
-    *place = Arc::new(Line::of_entry(entry, end)?);
+    *place = Line::of_entry(entry, end)?;
     Ok(())
 }
 

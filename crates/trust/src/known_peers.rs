@@ -18,6 +18,10 @@ use crate::name::Name;
 /// Largest file that is read: 100,000 entries take about 20 MB, and all of it is held in memory.
 pub const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;
 
+/// Most lines. Each costs some dozens of bytes of memory, also a blank one that has one byte in the
+/// file; ten times the entries that a file is expected to have leave room for comments.
+pub const MAX_LINES: usize = 1_000_000;
+
 /// The first line of a file.
 pub const HEADER: &str = "comity-known-peers v1";
 
@@ -26,7 +30,7 @@ pub const HEADER: &str = "comity-known-peers v1";
 /// Cheap to clone and to share. Lines count from 1, the header being the first.
 #[derive(Clone)]
 pub struct KnownPeers {
-    lines: Arc<[Arc<Line>]>,
+    lines: Arc<[Line]>,
     index: Arc<Index>,
 }
 
@@ -58,10 +62,7 @@ impl std::error::Error for ParseError {}
 impl KnownPeers {
     /// A file with nothing but its header.
     pub fn empty() -> Self {
-        Self::of_lines(vec![Arc::new(Line {
-            text: format!("{HEADER}\n").into(),
-            entry: None,
-        })])
+        Self::of_lines(vec![Line::Other(format!("{HEADER}\n").into())])
     }
 
     /// Reads a whole file.
@@ -73,8 +74,14 @@ impl KnownPeers {
         if text.len() > MAX_FILE_BYTES {
             return Err(at_start(Cause::FileTooLarge { found: text.len() }, None));
         }
-        let mut lines = Vec::with_capacity(text.len() / 160 + 1);
+        let mut lines: Vec<Line> = Vec::with_capacity(text.len() / 160 + 1);
         for (index, line) in text.split_inclusive('\n').enumerate() {
+            if index == MAX_LINES {
+                return Err(ParseError {
+                    line: index + 1,
+                    ..at_start(Cause::TooManyLines, None)
+                });
+            }
             let content = without_end(line);
             let entry = if index == 0 {
                 check_header(content)?;
@@ -82,10 +89,12 @@ impl KnownPeers {
             } else {
                 parse_line(content).map_err(|e| place(index + 1, content, e))?
             };
-            lines.push(Arc::new(Line {
-                text: line.into(),
-                entry,
-            }));
+            lines.push(match (entry, lines.last()) {
+                (Some(entry), _) => Line::written(line, entry),
+                // A run of blank lines is one text.
+                (None, Some(Line::Other(last))) if **last == *line => Line::Other(last.clone()),
+                (None, _) => Line::Other(line.into()),
+            });
         }
         if lines.is_empty() {
             // An empty file is a write that was cut off, not a file without entries.
@@ -96,10 +105,10 @@ impl KnownPeers {
 
     /// The file, byte for byte as it was read where no edit touched it.
     pub fn to_text(&self) -> String {
-        let length = self.lines.iter().map(|line| line.text.len()).sum();
+        let length = self.lines.iter().map(|line| line.text().len()).sum();
         let mut text = String::with_capacity(length);
         for line in self.lines.iter() {
-            text.push_str(&line.text);
+            text.push_str(line.text());
         }
         text
     }
@@ -119,12 +128,12 @@ impl KnownPeers {
         self.lines
             .iter()
             .enumerate()
-            .filter_map(|(index, line)| line.entry.as_ref().map(|entry| (index + 1, entry)))
+            .filter_map(|(index, line)| line.entry().map(|entry| (index + 1, entry)))
     }
 
     /// The entry on a line, counted from 1.
     pub fn entry(&self, line: usize) -> Option<&Entry> {
-        self.lines.get(line.checked_sub(1)?)?.entry.as_ref()
+        self.lines.get(line.checked_sub(1)?)?.entry()
     }
 
     /// How many lines there are.
@@ -263,11 +272,11 @@ impl KnownPeers {
             .filter(move |(_, entry)| entry.names.exact().any(|known| known == name))
     }
 
-    pub(crate) fn lines(&self) -> &[Arc<Line>] {
+    pub(crate) fn lines(&self) -> &[Line] {
         &self.lines
     }
 
-    pub(crate) fn of_lines(lines: Vec<Arc<Line>>) -> Self {
+    pub(crate) fn of_lines(lines: Vec<Line>) -> Self {
         let index = Arc::new(Index::over(&lines));
         Self {
             lines: lines.into(),
@@ -304,7 +313,7 @@ impl Default for KnownPeers {
 /// Two snapshots are equal when their files are.
 impl PartialEq for KnownPeers {
     fn eq(&self, other: &Self) -> bool {
-        let same = |(a, b): (&Arc<Line>, &Arc<Line>)| a.text == b.text;
+        let same = |(a, b): (&Line, &Line)| a.text() == b.text();
         self.lines.len() == other.lines.len() && self.lines.iter().zip(other.lines.iter()).all(same)
     }
 }
@@ -312,12 +321,50 @@ impl PartialEq for KnownPeers {
 impl Eq for KnownPeers {}
 
 /// One line with its end, and what it says.
-pub(crate) struct Line {
-    pub(crate) text: Box<str>,
-    pub(crate) entry: Option<Entry>,
+///
+/// Blank lines and comments, of which a file may have many more than entries, are no larger than
+/// their text needs; copying a line copies no text.
+#[derive(Clone)]
+pub(crate) enum Line {
+    Other(Arc<str>),
+    Entry(Arc<Written>),
+}
+
+/// An entry and how it is written.
+pub(crate) struct Written {
+    text: Box<str>,
+    entry: Entry,
 }
 
 impl Line {
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Self::Other(text) => text,
+            Self::Entry(written) => &written.text,
+        }
+    }
+
+    pub(crate) fn entry(&self) -> Option<&Entry> {
+        match self {
+            Self::Other(_) => None,
+            Self::Entry(written) => Some(&written.entry),
+        }
+    }
+
+    /// The same line with an end.
+    pub(crate) fn ended(&self) -> Self {
+        let text = format!("{}\n", self.text());
+        match self.entry() {
+            Some(entry) => Self::written(&text, entry.clone()),
+            None => Self::Other(text.into()),
+        }
+    }
+
+    fn written(text: &str, entry: Entry) -> Self {
+        let text = text.into();
+        Self::Entry(Arc::new(Written { text, entry }))
+    }
+
     /// The line for an entry, proven by reading it back.
     ///
     /// # Errors
@@ -327,13 +374,10 @@ impl Line {
         let read = parse_line(&content).map_err(|e| EditError::Unrepresentable {
             cause: Some(Box::new(e.cause)),
         })?;
-        if read.as_ref() != Some(entry) {
-            return Err(EditError::Unrepresentable { cause: None });
+        match read {
+            Some(read) if read == *entry => Ok(Self::written(&(content + end), read)),
+            _ => Err(EditError::Unrepresentable { cause: None }),
         }
-        Ok(Self {
-            text: (content + end).into(),
-            entry: read,
-        })
     }
 }
 
@@ -384,10 +428,10 @@ struct Index {
 }
 
 impl Index {
-    fn over(lines: &[Arc<Line>]) -> Self {
+    fn over(lines: &[Line]) -> Self {
         let mut index = Self::default();
         for (number, line) in (1..).zip(lines) {
-            if let Some(entry) = &line.entry {
+            if let Some(entry) = line.entry() {
                 index.add(number, entry);
             }
         }
@@ -466,5 +510,20 @@ fn place(line: usize, content: &str, error: LineError) -> ParseError {
         column: before.count() + 1,
         cause: error.cause,
         hint: error.hint,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blank_lines_and_comments_take_little_memory() {
+        assert_eq!(size_of::<Line>(), size_of::<Arc<str>>());
+        let known = KnownPeers::parse(&format!("{HEADER}\n\n\n\n#\n")).expect("parsed");
+        let [_, Line::Other(a), Line::Other(b), Line::Other(c), _] = known.lines() else {
+            panic!("five lines");
+        };
+        assert!(Arc::ptr_eq(a, b) && Arc::ptr_eq(b, c), "one text");
     }
 }

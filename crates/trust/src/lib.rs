@@ -132,7 +132,7 @@ pub use decide::{decide, explain, free_label};
 pub use edit::{Edit, EditError};
 pub use entry::{Attributes, Confirmed, Entry, Origin, ParseOriginError, Pin, Side, What};
 pub use grants::{AllowRule, AllowRuleError, Grants, authorise};
-pub use known_peers::{HEADER, KnownPeers, MAX_FILE_BYTES, ParseError};
+pub use known_peers::{HEADER, KnownPeers, MAX_FILE_BYTES, MAX_LINES, ParseError};
 pub use line::{Cause, MAX_ATTRIBUTES, MAX_LINE_BYTES, MAX_VALUE_BYTES, MAX_VALUES};
 pub use mode::{Direction, Mode, ParseModeError, Phase};
 pub use name::{MAX_LABEL_CHARS, Name, NameError};

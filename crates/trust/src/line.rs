@@ -63,6 +63,9 @@ pub enum Cause {
         /// Its size.
         found: usize,
     },
+    /// The file has more lines than are ever read.
+    #[error("more than {} lines", crate::known_peers::MAX_LINES)]
+    TooManyLines,
     /// A longer line than any entry needs.
     #[error("the line has {found} bytes; at most {MAX_LINE_BYTES} are allowed")]
     LineTooLong {

@@ -3,9 +3,9 @@
 use comity_identity::{NodeId, UnixTime};
 use comity_trust::{
     AllowRule, AllowRuleError, Attributes, Cause, Confirmed, Edit, EditError, Entry, KnownPeers,
-    MAX_ATTRIBUTES, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_NAMES, MAX_VALUE_BYTES, MAX_VALUES, Name,
-    NameError, NameItem, Names, NamesError, Origin, ParseError, Pattern, Pin, Side, Target, What,
-    resolve,
+    MAX_ATTRIBUTES, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_LINES, MAX_NAMES, MAX_VALUE_BYTES,
+    MAX_VALUES, Name, NameError, NameItem, Names, NamesError, Origin, ParseError, Pattern, Pin,
+    Side, Target, What, resolve,
 };
 
 use crate::world::{Ca, name};
@@ -397,6 +397,20 @@ fn larger_files_than_64_mib_are_refused_before_they_are_read() {
         Cause::FileTooLarge {
             found: MAX_FILE_BYTES + 1
         }
+    );
+}
+
+#[test]
+fn more_than_a_million_lines_are_refused() {
+    let text = |lines: usize| format!("comity-known-peers v1{}", "\n".repeat(lines));
+    let known = KnownPeers::parse(&text(MAX_LINES)).expect("at the limit");
+    assert_eq!(known.line_count(), MAX_LINES);
+    let edited = known.with(Edit::Add(Box::new(pin_entry("a", 1))));
+    assert_eq!(edited, Err(EditError::TooManyLines));
+    let error = KnownPeers::parse(&text(MAX_LINES + 1)).expect_err("one past it");
+    assert_eq!(
+        (error.line, error.cause),
+        (MAX_LINES + 1, Cause::TooManyLines)
     );
 }
 
