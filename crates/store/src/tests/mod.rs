@@ -8,4 +8,5 @@ mod invitations;
 mod peers;
 mod pending;
 mod support;
+mod vectors;
 mod writes;
