@@ -6,7 +6,7 @@
 //! by hand stays, and one that somebody deleted stays deleted.
 //!
 //! Reading is free: a decision takes the current [`Snapshot`] without a lock. A snapshot follows the
-//! file within [`POLL_EVERY`]; if the file has become unreadable, the last good snapshot stays, with
+//! file within twice [`POLL_EVERY`]; if the file has become unreadable, the last good snapshot stays, with
 //! its [`Health`] saying so: known peers keep working, and everything that would have to be
 //! recorded is refused.
 //!
@@ -36,8 +36,9 @@ use crate::home::{Home, HomeFile};
 use crate::lock::HomeLock;
 use crate::stamp::{self, Sight, Stamp};
 
-/// How often the file is looked at. Whoever is removed from it loses their connections within a
-/// second of the change; this leaves most of that second for closing them.
+/// How often the file is looked at, and at most read where looking proves nothing. Whoever is removed
+/// from it loses their connections within a second of the change; twice this, the longest that a
+/// change stays unnoticed, leaves most of that second for closing them.
 pub const POLL_EVERY: Duration = stamp::REREAD_EVERY;
 
 /// How often a change is worked out anew because an editor saved the file in the middle of it.
