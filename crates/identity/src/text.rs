@@ -84,60 +84,100 @@ pub fn parse_hash(text: &str) -> Result<[u8; 32], ParseHashError> {
         Some(prefix) if prefix.eq_ignore_ascii_case("sha256:") => &text[7..],
         _ => text,
     };
-    let significant: Vec<char> = text
-        .chars()
-        .filter(|c| !(c.is_ascii_whitespace() || *c == '-'))
-        .collect();
-    let significant = without_colons(&significant)?;
-    if significant.len() == 64 && significant.iter().all(char::is_ascii_hexdigit) {
-        return parse_hex(&significant);
-    }
-    parse_groups(&significant)
-}
-
-/// Takes colons between pairs of characters out, as other tools print a SHA-256.
-fn without_colons(characters: &[char]) -> Result<Vec<char>, ParseHashError> {
-    let pairs: Vec<&[char]> = characters.split(|c| *c == ':').collect();
-    match pairs.len() == 1 || pairs.iter().all(|pair| pair.len() == 2) {
-        true => Ok(pairs.concat()),
-        false => Err(ParseHashError::Character { found: ':' }),
+    let significant = Significant::of(text)?;
+    match significant.digits() {
+        digits if digits.len() == 64 && digits.iter().all(u8::is_ascii_hexdigit) => {
+            parse_hex(digits)
+        }
+        _ => parse_groups(&significant),
     }
 }
 
-fn parse_hex(digits: &[char]) -> Result<[u8; 32], ParseHashError> {
-    let digits: String = digits.iter().collect();
-    HEXLOWER_PERMISSIVE
-        .decode(digits.as_bytes())
-        .ok()
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(ParseHashError::Length {
+/// The characters of a text that count, without separators. A file has a hundred thousand hashes,
+/// so that this allocates nothing.
+struct Significant {
+    characters: [u8; MAX_INPUT],
+    count: usize,
+    /// The first character that is not in the grouped form.
+    odd: Option<char>,
+}
+
+impl Significant {
+    /// Takes separators out of at most [`MAX_INPUT`] bytes of text: dashes, white space, and colons
+    /// between pairs of characters, as other tools print a SHA-256.
+    fn of(text: &str) -> Result<Self, ParseHashError> {
+        let mut significant = Self {
+            characters: [0; MAX_INPUT],
+            count: 0,
+            odd: None,
+        };
+        let (mut colons, mut pairs, mut since_colon) = (false, true, 0);
+        for c in text
+            .chars()
+            .filter(|c| !(c.is_ascii_whitespace() || *c == '-'))
+        {
+            if c == ':' {
+                pairs &= since_colon == 2;
+                (colons, since_colon) = (true, 0);
+            } else {
+                since_colon += 1;
+                significant.push(c);
+            }
+        }
+        if colons && !(pairs && since_colon == 2) {
+            return Err(ParseHashError::Character { found: ':' });
+        }
+        Ok(significant)
+    }
+
+    fn push(&mut self, c: char) {
+        if self.odd.is_none() && fold(c).is_none() {
+            self.odd = Some(c);
+        }
+        // What is not ASCII is odd, whatever stands for it here.
+        self.characters[self.count] = u8::try_from(c).unwrap_or_default();
+        self.count += 1;
+    }
+
+    fn digits(&self) -> &[u8] {
+        &self.characters[..self.count]
+    }
+}
+
+fn parse_hex(digits: &[u8]) -> Result<[u8; 32], ParseHashError> {
+    let mut hash = [0; 32];
+    match HEXLOWER_PERMISSIVE.decode_mut(digits, &mut hash) {
+        Ok(32) => Ok(hash),
+        _ => Err(ParseHashError::Length {
             found: digits.len(),
-        })
+        }),
+    }
 }
 
-fn parse_groups(characters: &[char]) -> Result<[u8; 32], ParseHashError> {
-    let folded = characters
-        .iter()
-        .map(|&c| fold(c).ok_or(ParseHashError::Character { found: c }))
-        .collect::<Result<Vec<u8>, _>>()?;
-    if folded.len() != GROUPS * (GROUP + 1) {
-        return Err(ParseHashError::Length {
-            found: folded.len(),
-        });
+fn parse_groups(significant: &Significant) -> Result<[u8; 32], ParseHashError> {
+    if let Some(found) = significant.odd {
+        return Err(ParseHashError::Character { found });
     }
-    let mut plain = Vec::with_capacity(GROUPS * GROUP);
-    for (index, group) in folded.chunks(GROUP + 1).enumerate() {
-        let (body, check) = group.split_at(GROUP);
-        if check != [check_character(body)] {
+    let found = significant.count;
+    if found != GROUPS * (GROUP + 1) {
+        return Err(ParseHashError::Length { found });
+    }
+    let mut plain = [0; GROUPS * GROUP];
+    let groups = significant.digits().chunks(GROUP + 1);
+    for (index, (group, body)) in groups.zip(plain.chunks_mut(GROUP)).enumerate() {
+        let (characters, check) = group.split_at(GROUP);
+        for (folded, &byte) in body.iter_mut().zip(characters) {
+            *folded = fold(char::from(byte)).unwrap_or(byte);
+        }
+        if check.first().and_then(|&c| fold(char::from(c))) != Some(check_character(body)) {
             return Err(ParseHashError::CheckCharacter { group: index + 1 });
         }
-        plain.extend_from_slice(body);
     }
-    BASE32_NOPAD
-        .decode(&plain)
-        .ok()
-        .and_then(|bytes| bytes.try_into().ok())
-        .ok_or(ParseHashError::TrailingBits)
+    let mut hash = [0; 32];
+    match BASE32_NOPAD.decode_mut(&plain, &mut hash) {
+        Ok(32) => Ok(hash),
+        _ => Err(ParseHashError::TrailingBits),
+    }
 }
 
 /// Upper case, and the look-alikes that base32 leaves out.
@@ -269,12 +309,12 @@ mod tests {
         let mut body = BASE32_NOPAD.encode(&HASH).into_bytes();
         let last = body.len() - 1;
         body[last] = ALPHABET[alphabet_value(body[last]) | 1];
-        let mut characters: Vec<char> = Vec::new();
+        let mut text = String::new();
         for group in body.chunks(GROUP) {
-            characters.extend(group.iter().map(|&b| char::from(b)));
-            characters.push(char::from(check_character(group)));
+            text.extend(group.iter().map(|&b| char::from(b)));
+            text.push(char::from(check_character(group)));
         }
-        assert_eq!(parse_groups(&characters), Err(ParseHashError::TrailingBits));
+        assert_eq!(parse_hash(&text), Err(ParseHashError::TrailingBits));
     }
 
     #[test]
@@ -293,5 +333,32 @@ mod tests {
             parse_hash(&"A".repeat(1 << 20)),
             Err(ParseHashError::Length { found: 1 << 20 })
         );
+    }
+
+    #[test]
+    fn the_longest_input_is_read_and_its_first_odd_character_is_named() {
+        let padded = |length: usize| {
+            let grouped = to_groups(&HASH);
+            format!("{grouped}{}", "-".repeat(length - grouped.len()))
+        };
+        assert_eq!(parse_hash(&padded(MAX_INPUT)), Ok(HASH));
+        assert_eq!(
+            parse_hash(&padded(MAX_INPUT + 1)),
+            Err(ParseHashError::Length {
+                found: MAX_INPUT + 1
+            })
+        );
+        let found = MAX_INPUT;
+        assert_eq!(
+            parse_hash(&"A".repeat(MAX_INPUT)),
+            Err(ParseHashError::Length { found })
+        );
+        for (text, found) in [
+            (format!("é9{}", "A".repeat(62)), 'é'),
+            (format!("{}é", "a".repeat(63)), 'é'),
+            (format!("{}\0", "A".repeat(55)), '\0'),
+        ] {
+            assert_eq!(parse_hash(&text), Err(ParseHashError::Character { found }));
+        }
     }
 }
