@@ -14,7 +14,7 @@ pub use bare::{
 };
 pub use machine::{
     CALLER, HandClock, LISTENER, Machine, Meeting, NOW, accept_reason, accepting, anchor_line,
-    by_id, by_name, dial_reason, meet, meet_over, pin_line,
+    by_id, by_name, dial_reason, in_time, meet, meet_over, pin_line,
 };
 pub use middle::{Middle, Overheard};
 pub use wire::{ClientHello, Limit, Tapped, client_hello, tap};

@@ -26,7 +26,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::certificates::{Credential, TestKey};
-use crate::world::{CALLER, LISTENER};
+use crate::world::{CALLER, LISTENER, in_time};
 
 /// What somebody presents.
 #[derive(Clone, Debug)]
@@ -67,7 +67,8 @@ impl ResolvesClientCert for Face {
     }
 }
 
-/// A server that asks for a client's certificate and believes any. No ALPN; every version.
+/// A server that asks for a client's certificate and believes any. No ALPN; every version; no tickets,
+/// whose sending would fail, and with it the handshake, if the client has hung up by then.
 pub fn bare_server(face: &Face) -> ServerConfig {
     bare_server_with(face, rustls::ALL_VERSIONS)
 }
@@ -77,11 +78,13 @@ pub fn bare_server_with(
     face: &Face,
     versions: &[&'static SupportedProtocolVersion],
 ) -> ServerConfig {
-    ServerConfig::builder_with_provider(provider())
+    let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions)
         .expect("versions of the provider")
         .with_client_cert_verifier(Arc::new(Believes))
-        .with_cert_resolver(Arc::new(face.clone()))
+        .with_cert_resolver(Arc::new(face.clone()));
+    config.send_tls13_tickets = 0;
+    config
 }
 
 /// A client that presents `face`, or nothing, and believes any server. No ALPN; every version.
@@ -167,7 +170,7 @@ pub async fn dial_bare_with(
         connection.stream.read_to_end(&mut Vec::new()).await.ok();
         Ok(connection.peer)
     };
-    tokio::join!(dialling, listen(far, config, answer))
+    in_time(async { tokio::join!(dialling, listen(far, config, answer)) }).await
 }
 
 async fn listen(io: DuplexStream, config: Arc<ServerConfig>, answer: &[u8]) -> Saw {
@@ -223,7 +226,7 @@ pub async fn call_with(
         stream.shutdown().await.ok();
         Ok((peer, request))
     };
-    tokio::join!(accepting, call.speak(near))
+    in_time(async { tokio::join!(accepting, call.speak(near)) }).await
 }
 
 impl Call<'_> {

@@ -296,11 +296,22 @@ pub async fn meet_over<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let (dialled, accepted) = tokio::join!(
-        dialer.handshake(near, Some(LISTENER), request),
-        accepting(acceptor, far)
-    );
+    let (dialled, accepted) = in_time(async {
+        tokio::join!(
+            dialer.handshake(near, Some(LISTENER), request),
+            accepting(acceptor, far)
+        )
+    })
+    .await;
     Meeting { dialled, accepted }
+}
+
+/// What a test waits for, with an end: where something is broken, it fails instead of hanging.
+pub async fn in_time<T>(work: impl Future<Output = T>) -> T {
+    // Longer than every timeout that is tested.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    let outcome = tokio::time::timeout(PATIENCE, work).await;
+    outcome.unwrap_or_else(|_| panic!("nothing happened in {PATIENCE:?}"))
 }
 
 /// Accepts whoever is recognised.

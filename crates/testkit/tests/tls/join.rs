@@ -11,7 +11,8 @@ use comity_store::{self as store, InvitationKey};
 use comity_testkit::certificates::{DAY, Foreign, LeafOptions, Node, TODAY, random_serial};
 use comity_testkit::world::{
     Face, Machine, Meeting, Middle, NOW, accept_reason, accepting, bare_client, by_id, by_name,
-    call, dial_reason, hello_frame, meet, meet_over, pin_line, refuse_frame, speaking_comity,
+    call, dial_reason, hello_frame, in_time, meet, meet_over, pin_line, refuse_frame,
+    speaking_comity,
 };
 use comity_tls::hello::{Hello, InvitationProof, SubProtocol};
 use comity_tls::{ALPN_COMITY, DialError, DialRequest, Wish};
@@ -225,7 +226,7 @@ async fn with_proof_of(
         let accepted = accepting(&acceptor, far).await.map(drop);
         accepted.map_err(|error| accept_reason::<()>(Err(error)))
     };
-    let (answer, accepted) = tokio::join!(dialling, judging);
+    let (answer, accepted) = in_time(async { tokio::join!(dialling, judging) }).await;
     (accepted, answer)
 }
 

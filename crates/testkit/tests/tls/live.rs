@@ -12,7 +12,7 @@ use comity_store::HomeFile;
 use comity_testkit::certificates::{DAY, Foreign, LeafOptions, Node};
 use comity_testkit::world::{
     CALLER, Face, LISTENER, Machine, NOW, accept_reason, accepting, anchor_line, bare_client,
-    bare_server, by_name, meet, pin_line,
+    bare_server, by_name, in_time, meet, pin_line,
 };
 use comity_tls::{Connection, Ended, PeerStream};
 use comity_trust::{AllowRule, Mode, Reason, authorise};
@@ -64,7 +64,7 @@ async fn pair() -> Pair {
 /// Why the stream ends when it is read.
 async fn reads_until_end(stream: &mut PeerStream<DuplexStream>) -> Reason {
     let error = loop {
-        match stream.read(&mut [0; 256]).await {
+        match in_time(stream.read(&mut [0; 256])).await {
             Ok(0) => panic!("closed by the peer"),
             Ok(_) => {}
             Err(error) => break error,

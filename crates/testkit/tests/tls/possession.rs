@@ -115,7 +115,6 @@ async fn a_dialer_whose_handshake_is_cut_off_anywhere_remembers_nothing() {
     let server = Foreign::server("db.example").self_signed();
     let mut config = bare_server(&Face::of(&server));
     config.max_fragment_size = Some(FRAGMENT);
-    config.send_tls13_tickets = 0;
     let config = Arc::new(config);
     let us = Machine::new();
     let before = us.memory();

@@ -242,6 +242,7 @@ async fn early_data_is_ignored() {
     let config = Arc::new(earning);
     // Another server of the same name hands out a ticket that allows early data.
     let mut generous = bare_server_with(&Face::of(&Node::new().serve), &[&TLS13]);
+    generous.send_tls13_tickets = 2;
     generous.max_early_data_size = 1024;
     let earned = comity_testkit::world::Call {
         config: Arc::clone(&config),
@@ -384,7 +385,6 @@ async fn whatever_is_no_answer_is_no_connection() {
     ] {
         let mut server = bare_server(&Face::of(&node.serve));
         server.alpn_protocols = vec![ALPN_COMITY.to_vec()];
-        server.send_tls13_tickets = 0;
         let (near, far) = tokio::io::duplex(256 * 1024);
         let (dialer, request) = (us.dialer(), by_name(NAME, Mode::Pin));
         let serving = async {

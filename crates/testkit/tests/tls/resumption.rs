@@ -11,9 +11,9 @@ use comity_testkit::world::{
 };
 use comity_tls::{Acceptor, AcceptorConfig, Versions};
 use comity_trust::{Mode, Reason};
-use rustls::HandshakeKind;
 use rustls::client::Resumption;
 use rustls::version::{TLS12, TLS13};
+use rustls::{HandshakeKind, ServerConfig};
 
 const NAME: &str = "db.example:7117";
 
@@ -26,6 +26,13 @@ fn keeping(node: &Node) -> Call<'static> {
         early: &[],
         say: b"",
     }
+}
+
+/// A server that hands out tickets.
+fn generous(node: &Node) -> ServerConfig {
+    let mut server = bare_server(&Face::of(&node.serve));
+    server.send_tls13_tickets = 2;
+    server
 }
 
 // T37
@@ -99,7 +106,7 @@ async fn tickets_of_others_are_declined() {
     let node = Node::new();
     let us = Machine::new();
     let client = keeping(&node);
-    let generous = Arc::new(bare_server(&Face::of(&Node::new().serve)));
+    let generous = Arc::new(generous(&Node::new()));
     assert!(client.bare(Arc::clone(&generous)).await.tickets > 0);
     // It works where it was given ...
     let resumed = client.bare(generous).await.kind;
@@ -115,7 +122,7 @@ async fn tickets_of_others_are_declined() {
 async fn a_dialer_resumes_nothing_either() {
     let node = Node::new();
     let us = Machine::knowing(&pin_line("dial", NAME, PeerId::Node(node.id()), ""));
-    let generous = Arc::new(bare_server(&Face::of(&node.serve)));
+    let generous = Arc::new(generous(&node));
     for _ in 0..3 {
         let server = Arc::clone(&generous);
         let request = by_name(NAME, Mode::Pin);
