@@ -89,11 +89,9 @@ impl Planned {
             route: Route {
                 addresses,
                 request: DialRequest {
-                    expectation,
-                    mode,
-                    wish,
                     alpn: planning.alpn.clone(),
                     versions: planning.versions,
+                    ..DialRequest::new(expectation, mode, wish)
                 },
             },
             target,
@@ -117,13 +115,11 @@ impl Planned {
         };
         Ok(Route {
             addresses: addresses.iter().filter_map(host_and_port).collect(),
-            request: DialRequest {
+            request: DialRequest::new(
                 expectation,
-                mode: Mode::Pin,
-                wish: Wish::Join(invitation, suggested_name),
-                alpn: Alpn::Comity,
-                versions: Versions::Tls13,
-            },
+                Mode::Pin,
+                Wish::Join(invitation, suggested_name),
+            ),
         })
     }
 }

@@ -230,7 +230,7 @@ pub(crate) struct Invite {
     /// Role the joiner gets; may be given several times
     #[arg(long = "role", value_name = "ROLE")]
     pub(crate) roles: Vec<String>,
-    /// What to call the joiner [default: the name it suggests]
+    /// What to call the joiner [default: the name it suggests, with the beginning of its id]
     #[arg(long = "as", value_name = "LABEL")]
     pub(crate) label: Option<String>,
     /// Address where our `serve` is reached [default: this machine's addresses, port 7117]

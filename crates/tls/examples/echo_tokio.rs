@@ -6,7 +6,7 @@
 
 mod node;
 
-use comity_tls::{Acceptor, AcceptorConfig, Alpn, DialRequest, Dialer, Versions, Wish};
+use comity_tls::{Acceptor, AcceptorConfig, DialRequest, Dialer, Wish};
 use comity_trust::{Expectation, Mode, Name, Reason, Recognition};
 use node::Outcome;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -35,16 +35,11 @@ async fn main() -> Outcome {
         }
     });
 
-    let request = DialRequest {
-        expectation: Expectation {
-            name: Some(Name::label("server")?),
-            ..Expectation::default()
-        },
-        mode: Mode::Pin,
-        wish: Wish::Service(None),
-        alpn: Alpn::Comity,
-        versions: Versions::Tls13,
+    let server = Expectation {
+        name: Some(Name::label("server")?),
+        ..Expectation::default()
     };
+    let request = DialRequest::new(server, Mode::Pin, Wish::Service(None));
     let dialer = Dialer::new(client);
     let mut connection = dialer.dial("127.0.0.1", port, request).await?;
     connection.stream.write_all(b"hello").await?;

@@ -7,7 +7,7 @@
 mod node;
 
 use comity_identity::PeerId;
-use comity_tls::{ALPN_HTTP1, Alpn, DialRequest, Dialer, Versions, Wish};
+use comity_tls::{ALPN_HTTP1, Alpn, DialRequest, Dialer, Wish};
 use comity_trust::{Expectation, Mode};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
@@ -29,16 +29,12 @@ async fn main() -> Outcome {
 }
 
 async fn fetch(dialer: &Dialer, host: &str, port: u16, id: PeerId) -> Outcome<String> {
-    let request = DialRequest {
-        expectation: Expectation {
-            id: Some(id),
-            ..Expectation::default()
-        },
-        mode: Mode::Pin,
-        wish: Wish::Service(None),
-        alpn: Alpn::Other(ALPN_HTTP1.to_vec()),
-        versions: Versions::Tls13,
+    let expectation = Expectation {
+        id: Some(id),
+        ..Expectation::default()
     };
+    let mut request = DialRequest::new(expectation, Mode::Pin, Wish::Service(None));
+    request.alpn = Alpn::Other(ALPN_HTTP1.to_vec());
     let connection = dialer.dial(host, port, request).await?;
     let io = TokioIo::new(connection.stream);
     let (mut sender, driver) = hyper::client::conn::http1::handshake(io).await?;

@@ -216,6 +216,10 @@ impl Acceptor {
                 }
             }
             Err(GateError::Refused(refusal)) => Err(refusal.reason),
+            Err(error) if error.is_out_of_room() => {
+                tracing::debug!(%error, "no room for another first use");
+                Err(Reason::Busy)
+            }
             Err(error) => {
                 tracing::error!(error = %error, "a peer could not be judged");
                 Err(Reason::StoreError)
@@ -223,7 +227,13 @@ impl Acceptor {
         };
         match recognition {
             Ok(recognition) => Ok(Incoming {
-                peer: PeerInfo::new(&chain, recognition.clone(), Direction::Accept, remote),
+                peer: PeerInfo::new(
+                    &chain,
+                    recognition.clone(),
+                    Direction::Accept,
+                    remote,
+                    tls.get_ref().1.protocol_version(),
+                ),
                 tls,
                 chain,
                 matter,

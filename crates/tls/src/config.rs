@@ -63,22 +63,27 @@ pub(crate) fn provider() -> &'static Arc<CryptoProvider> {
     &PROVIDER
 }
 
+/// What a ClientHello shows of us.
+pub(crate) struct Offer {
+    pub(crate) alpn: Vec<Vec<u8>>,
+    pub(crate) sni: bool,
+    pub(crate) versions: Versions,
+}
+
 pub(crate) fn client(
     verifier: Arc<DialVerifier>,
     resolver: Arc<dyn ResolvesClientCert>,
-    alpn: Vec<Vec<u8>>,
-    sni: bool,
-    versions: Versions,
+    offer: Offer,
 ) -> Result<ClientConfig, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::clone(provider()))
-        .with_protocol_versions(versions.supported())?
+        .with_protocol_versions(offer.versions.supported())?
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_client_cert_resolver(resolver);
     config.resumption = Resumption::disabled();
     config.enable_early_data = false;
-    config.enable_sni = sni;
-    config.alpn_protocols = alpn;
+    config.enable_sni = offer.sni;
+    config.alpn_protocols = offer.alpn;
     Ok(config)
 }
 

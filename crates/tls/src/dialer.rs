@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use crate::config::{self, ALPN_COMITY, Versions, speaks_old_comity};
+use crate::config::{self, ALPN_COMITY, Offer, Versions, speaks_old_comity};
 use crate::endpoint::Endpoint;
 use crate::enrolment::JOIN_EXPORTER;
 use crate::frame::{FrameError, FrameType, read_frame, write_frame};
@@ -45,9 +45,11 @@ pub struct Dialer {
 /// Whom to dial, and what to accept there.
 #[derive(Clone, Debug)]
 pub struct DialRequest {
-    /// Whom we expect. Its `server_name` is sent as SNI, so it is set when the user dialled a host
-    /// name, and not when the user named a peer.
+    /// Whom we expect.
     pub expectation: Expectation,
+    /// Whether the expected server name is sent as SNI: when the user dialled a host name, and not
+    /// when the user named a peer.
+    pub sni: bool,
     /// What is accepted.
     pub mode: Mode,
     /// What for.
@@ -56,6 +58,45 @@ pub struct DialRequest {
     pub alpn: Alpn,
     /// Which protocol versions.
     pub versions: Versions,
+}
+
+impl DialRequest {
+    /// A request with the defaults: `comity/1`, TLS 1.3 alone, and SNI where a server name is
+    /// expected.
+    pub fn new(expectation: Expectation, mode: Mode, wish: Wish) -> Self {
+        Self {
+            sni: expectation.server_name.is_some(),
+            expectation,
+            mode,
+            wish,
+            alpn: Alpn::default(),
+            versions: Versions::default(),
+        }
+    }
+
+    /// The same request for one of a peer's addresses. A CA is asked to vouch for the host that is
+    /// dialled, also where the user named a peer; the host's name is then not sent.
+    #[must_use]
+    pub fn at_host(&self, host: &str) -> Self {
+        let mut request = self.clone();
+        let expectation = &mut request.expectation;
+        if expectation.server_name.is_none() && expectation.name.is_some() {
+            expectation.server_name = ServerName::try_from(host.to_owned()).ok();
+        }
+        request
+    }
+
+    fn offer(&self) -> Offer {
+        Offer {
+            alpn: match &self.alpn {
+                Alpn::Comity => vec![ALPN_COMITY.to_vec()],
+                Alpn::None => Vec::new(),
+                Alpn::Other(protocol) => vec![protocol.clone()],
+            },
+            sni: self.sni && self.expectation.server_name.is_some(),
+            versions: self.versions,
+        }
+    }
 }
 
 /// What the connection is for.
@@ -213,15 +254,14 @@ impl Dialer {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
+        let offer = request.offer();
         let matter = Matter {
             endpoint: self.endpoint.clone(),
             direction: Direction::Dial,
             mode: request.mode,
             expectation: request.expectation,
         };
-        let (mut tls, chain) = self
-            .connect(io, &matter, &request.alpn, request.versions)
-            .await?;
+        let (mut tls, chain) = self.connect(io, &matter, offer).await?;
         let chain = Arc::new(chain);
         let recognition = matter
             .pass(&chain)
@@ -248,7 +288,8 @@ impl Dialer {
             _ => None,
         };
         let session = matter.enter(&chain, &recognition);
-        let peer = PeerInfo::new(&chain, recognition, Direction::Dial, remote);
+        let version = tls.get_ref().1.protocol_version();
+        let peer = PeerInfo::new(&chain, recognition, Direction::Dial, remote, version);
         Ok(Connection {
             stream: PeerStream::new(Box::new(TlsStream::Client(tls)), session),
             peer,
@@ -261,8 +302,7 @@ impl Dialer {
         &self,
         io: IO,
         matter: &Matter,
-        alpn: &Alpn,
-        versions: Versions,
+        offer: Offer,
     ) -> Result<(tokio_rustls::client::TlsStream<IO>, PresentedChain), DialError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -275,20 +315,12 @@ impl Dialer {
             }
         };
         let verifier = Arc::new(DialVerifier::new(Box::new(judge)));
-        let offer = match alpn {
-            Alpn::Comity => vec![ALPN_COMITY.to_vec()],
-            Alpn::None => Vec::new(),
-            Alpn::Other(protocol) => vec![protocol.clone()],
-        };
         let name = matter.expectation.server_name.clone();
-        let sni = name.is_some();
         let no_name = || ServerName::try_from(NO_NAME).expect("a valid name");
         let config = config::client(
             Arc::clone(&verifier),
             self.endpoint.credentials.client_resolver(),
             offer,
-            sni,
-            versions,
         )
         .map_err(|error| DialError::Internal(error.to_string()))?;
         let connector = TlsConnector::from(Arc::new(config));

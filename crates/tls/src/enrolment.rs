@@ -10,8 +10,8 @@ use comity_store::{
 };
 use comity_trust::invitation::{self, JoinStatement};
 use comity_trust::{
-    Edit, Entry, Invitee, KnownPeers, Mode, Name, Names, Origin, Pin, Reason, Recognition, Side,
-    Verdict, What,
+    Confirmed, Edit, Entry, Invitee, KnownPeers, Mode, Name, Names, Origin, Pin, Reason,
+    Recognition, Side, Verdict, What,
 };
 
 use crate::acceptor::Request;
@@ -217,6 +217,7 @@ pub(crate) async fn queue(matter: &Matter, newcomer: Newcomer, reason: Reason) -
         Arc::clone(&matter.endpoint.pending),
         matter.endpoint.clock.now(),
     );
+    let peer = newcomer.peer;
     let asked = tokio::task::spawn_blocking(move || {
         let knock = Knock {
             peer: newcomer.peer,
@@ -228,7 +229,7 @@ pub(crate) async fn queue(matter: &Matter, newcomer: Newcomer, reason: Reason) -
     });
     match asked.await {
         Ok(Ok(Asked::Queued)) => {
-            tracing::info!("a new peer waits for approval, see `comity trust pending`");
+            tracing::info!(%peer, "a new peer waits for approval, see `comity trust pending`");
             Reason::Pending
         }
         Ok(Ok(Asked::Waiting)) => Reason::Pending,
@@ -316,6 +317,13 @@ impl Admittance<'_> {
         entry.attributes.next = self.next;
         entry.attributes.origin = Some(self.origin);
         entry.attributes.added = Some(self.now);
+        if self.origin == Origin::Invite {
+            // The invitation travelled over a channel that both sides trust, and was proven.
+            entry.attributes.confirmed = Some(Confirmed {
+                at: self.now,
+                how: "invite".to_owned(),
+            });
+        }
         entry
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use comity_certs::{Form, PresentedChain};
 use comity_identity::UnixTime;
-use comity_store::{Change, Deed, Snapshot, UpdateError};
+use comity_store::{Change, Deed, Snapshot, StoreError, UpdateError};
 use comity_trust::{
     Direction, Edit, Expectation, Invited, Invitee, KnownPeers, Mode, Phase, Query, Recognition,
     Refusal, Verdict, decide,
@@ -38,6 +38,18 @@ pub(crate) enum GateError {
     Store(#[from] UpdateError),
     #[error("the decision was interrupted")]
     Interrupted,
+}
+
+impl GateError {
+    /// Whether strangers have used up the room for first uses: their doing, and no fault of ours.
+    pub(crate) fn is_out_of_room(&self) -> bool {
+        matches!(
+            self,
+            Self::Store(UpdateError::Store(
+                StoreError::FirstUsesFull { .. } | StoreError::FirstUseReserve { .. }
+            ))
+        )
+    }
 }
 
 impl Matter {

@@ -8,22 +8,18 @@
 //! The module documentation of [`frame`] tells what is said after the handshake, and by whom.
 //!
 //! ```
-//! use comity_tls::{Acceptor, Alpn, DialRequest, Dialer, Endpoint, Versions, Wish};
+//! use comity_tls::{Acceptor, DialRequest, Dialer, Endpoint, Wish};
 //! use comity_trust::{Expectation, Mode, Name, Reason};
 //! use tokio::net::TcpStream;
 //!
 //! /// Opens a connection to whom we call `db`, wherever it is.
 //! async fn open(endpoint: Endpoint, host: &str) -> Result<(), Box<dyn std::error::Error>> {
-//!     let request = DialRequest {
-//!         expectation: Expectation {
-//!             name: Some(Name::label("db")?),
-//!             ..Expectation::default()
-//!         },
-//!         mode: Mode::Pin,
-//!         wish: Wish::Service(Some("postgres".parse()?)),
-//!         alpn: Alpn::Comity,
-//!         versions: Versions::Tls13,
+//!     let db = Expectation {
+//!         name: Some(Name::label("db")?),
+//!         ..Expectation::default()
 //!     };
+//!     let wish = Wish::Service(Some("postgres".parse()?));
+//!     let request = DialRequest::new(db, Mode::Pin, wish);
 //!     let connection = Dialer::new(endpoint).dial(host, 7117, request).await?;
 //!     println!("{} is there", connection.peer.display());
 //!     // `connection.stream` is an ordinary tokio stream.
@@ -78,5 +74,5 @@ pub use enrolment::{Admittance, free_label};
 pub use hello::ServiceName;
 pub use limits::Limits;
 pub use peer::{Claims, PeerInfo};
-pub use session::{Ended, Registry};
+pub use session::{EndWatch, Ended, Registry};
 pub use stream::PeerStream;

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use comity_certs::{PresentedChain, SanName};
 use comity_identity::{PeerId, UnixTime};
 use comity_trust::{Direction, Grants, How, Recognition, Warning};
+use rustls::ProtocolVersion;
 
 /// The peer of an accepted connection.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct PeerInfo {
     pub direction: Direction,
     /// The peer's address, where the transport has one.
     pub remote: Option<SocketAddr>,
+    /// The TLS version: `TLSv1.3`, or `TLSv1.2` where that was allowed.
+    pub tls: &'static str,
     /// When the connection ends at the latest.
     pub ends: UnixTime,
 }
@@ -52,6 +55,7 @@ impl PeerInfo {
         recognition: Recognition,
         direction: Direction,
         remote: Option<SocketAddr>,
+        version: Option<ProtocolVersion>,
     ) -> Self {
         Self {
             id: recognition.peer,
@@ -62,6 +66,10 @@ impl PeerInfo {
             warnings: recognition.warnings,
             direction,
             remote,
+            tls: match version {
+                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
+                _ => "TLSv1.3",
+            },
             ends: recognition.ends,
         }
     }

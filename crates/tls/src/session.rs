@@ -17,7 +17,7 @@ use comity_identity::{PeerId, UnixTime};
 use comity_store::Snapshot;
 use comity_trust::{Reason, Recognition, Verdict};
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::MissedTickBehavior;
 
 use crate::clock::Clock;
@@ -61,6 +61,34 @@ pub(crate) struct Session {
     ended: OnceLock<Ended>,
     reading: AtomicWaker,
     writing: AtomicWaker,
+    gone: Notify,
+}
+
+/// Learns when a connection may not go on, beside whoever reads and writes it.
+///
+/// A task that waits for something else than the peer, such as a backend that does not read, is not
+/// woken by the stream's own end: it must wait for this as well, and let go of the stream.
+#[derive(Clone, Debug)]
+pub struct EndWatch(Arc<Session>);
+
+impl EndWatch {
+    pub(crate) fn new(session: Arc<Session>) -> Self {
+        Self(session)
+    }
+
+    /// Waits until the connection may not go on, and says why.
+    pub async fn ended(&self) -> Ended {
+        loop {
+            let gone = self.0.gone.notified();
+            tokio::pin!(gone);
+            // Registered before the look: an end between the two still wakes us.
+            gone.as_mut().enable();
+            if let Some(ended) = self.0.ended() {
+                return ended;
+            }
+            gone.await;
+        }
+    }
 }
 
 impl Registry {
@@ -140,6 +168,7 @@ impl Registry {
             ended: OnceLock::new(),
             reading: AtomicWaker::new(),
             writing: AtomicWaker::new(),
+            gone: Notify::new(),
         });
         self.lock().insert(id, Arc::downgrade(&session));
         session
@@ -189,6 +218,7 @@ impl Session {
             tracing::info!(peer = %self.peer.short(), reason = reason.token(), "connection ended");
             self.reading.wake();
             self.writing.wake();
+            self.gone.notify_waiters();
         }
     }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::session::{Ended, Session};
+use crate::session::{EndWatch, Ended, Session};
 
 /// A mutually authenticated byte stream that ends when its peer's authority does.
 ///
@@ -29,6 +29,11 @@ impl<IO> PeerStream<IO> {
     /// Why the connection may not go on, once that is so.
     pub fn ended(&self) -> Option<Ended> {
         self.session.ended()
+    }
+
+    /// Something that waits for the end, for tasks that may be busy elsewhere when it comes.
+    pub fn end_watch(&self) -> EndWatch {
+        EndWatch::new(Arc::clone(&self.session))
     }
 
     /// The transport below TLS.

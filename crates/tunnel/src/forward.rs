@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipe::pipe;
+use crate::pipe::pipe_peer;
 use crate::target::Backend;
 
 /// Where and how one peer is dialled.
@@ -29,7 +29,7 @@ impl Route {
     pub async fn dial(&self, dialer: &Dialer) -> Result<Connection<TcpStream>, DialError> {
         let mut first = None;
         for (host, port) in &self.addresses {
-            match dialer.dial(host, *port, self.request.clone()).await {
+            match dialer.dial(host, *port, self.request.at_host(host)).await {
                 Err(error @ (DialError::Unreachable { .. } | DialError::Timeout)) => {
                     first.get_or_insert(error);
                 }
@@ -93,7 +93,7 @@ pub async fn forward(
         connections.spawn(async move {
             match route.dial(&dialer).await {
                 Ok(mut connection) => {
-                    if let Err(error) = pipe(&mut local, &mut connection.stream).await {
+                    if let Err(error) = pipe_peer(&mut connection.stream, &mut local).await {
                         tracing::info!(error = %error, "a forwarded connection failed");
                     }
                 }

@@ -5,6 +5,7 @@
 
 use std::io;
 
+use comity_tls::PeerStream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 /// Bytes per direction. One TLS record. Larger ones would cost their size for
@@ -20,11 +21,52 @@ pub struct Copied {
     pub received: u64,
 }
 
+/// Copies between a peer and a local connection, until both have finished sending or the peer's
+/// authority ends. The end is not left to the copying: a direction that waits for the local side, or
+/// that was finished, does not look at the peer's stream any more.
+///
+/// # Errors
+/// When either side fails, or the authority ended; the caller then drops both.
+pub async fn pipe_peer<IO, B>(peer: &mut PeerStream<IO>, local: &mut B) -> io::Result<Copied>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    B: AsyncRead + AsyncWrite + Unpin,
+{
+    let watch = peer.end_watch();
+    tokio::select! {
+        biased;
+        ended = watch.ended() => Err(io::Error::new(io::ErrorKind::PermissionDenied, ended)),
+        copied = pipe(peer, local) => copied,
+    }
+}
+
+/// As [`pipe_standard`], until the peer's authority ends.
+///
+/// # Errors
+/// As [`pipe_standard`], and when the authority ended.
+pub async fn pipe_peer_standard<IO, I, O>(
+    peer: PeerStream<IO>,
+    input: I,
+    output: O,
+) -> io::Result<Copied>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    I: AsyncRead + Unpin,
+    O: AsyncWrite + Unpin,
+{
+    let watch = peer.end_watch();
+    tokio::select! {
+        biased;
+        ended = watch.ended() => Err(io::Error::new(io::ErrorKind::PermissionDenied, ended)),
+        copied = pipe_standard(peer, input, output) => copied,
+    }
+}
+
 /// Copies in both directions until both sides have finished sending.
 ///
 /// # Errors
 /// When either side fails.
-pub async fn pipe<A, B>(first: &mut A, second: &mut B) -> io::Result<Copied>
+async fn pipe<A, B>(first: &mut A, second: &mut B) -> io::Result<Copied>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin,
@@ -41,7 +83,7 @@ where
 ///
 /// # Errors
 /// When the stream fails. A closed standard output is a normal end.
-pub async fn pipe_standard<S, I, O>(stream: S, mut input: I, mut output: O) -> io::Result<Copied>
+async fn pipe_standard<S, I, O>(stream: S, mut input: I, mut output: O) -> io::Result<Copied>
 where
     S: AsyncRead + AsyncWrite + Unpin,
     I: AsyncRead + Unpin,

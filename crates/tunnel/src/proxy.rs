@@ -6,7 +6,7 @@
 //!
 //! | type | value |
 //! |---|---|
-//! | `0x20` (SSL) | a client certificate was presented and verified; sub-field `0x22` (CN): the peer's id |
+//! | `0x20` (SSL) | a client certificate was presented and verified; sub-fields `0x21` (version) and `0x22` (CN): the peer's id |
 //! | `0xE0` | the peer's id, as `comity id` prints it (foreign keys with `key:`) |
 //! | `0xE1` | our label for it, if it has one |
 //! | `0xE2` | attested networks, comma-separated |
@@ -20,6 +20,8 @@ use std::net::{IpAddr, SocketAddr};
 /// What the header says about a connection.
 #[derive(Debug)]
 pub struct ProxyHeader<'a> {
+    /// The TLS version, as `TLSv1.3`.
+    pub tls: &'a str,
     /// Where the connection comes from; `None` when that is not an IP connection.
     pub source: Option<SocketAddr>,
     /// Where it arrived.
@@ -40,6 +42,7 @@ const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
 const VERSION_COMMAND: u8 = 0x21;
 
 const TYPE_SSL: u8 = 0x20;
+const SUBTYPE_VERSION: u8 = 0x21;
 const SUBTYPE_CN: u8 = 0x22;
 const TYPE_ID: u8 = 0xe0;
 const TYPE_LABEL: u8 = 0xe1;
@@ -59,6 +62,7 @@ impl ProxyHeader<'_> {
         let mut content = Vec::with_capacity(256);
         let family = self.push_addresses(&mut content);
         let mut ssl = vec![CLIENT_SSL_CERT_CONN, 0, 0, 0, 0];
+        push_field(&mut ssl, SUBTYPE_VERSION, self.tls.as_bytes());
         push_field(&mut ssl, SUBTYPE_CN, self.peer.as_bytes());
         push_field(&mut content, TYPE_SSL, &ssl);
         push_field(&mut content, TYPE_ID, self.peer.as_bytes());
@@ -138,6 +142,7 @@ mod tests {
 
     fn header<'a>(source: &str, destination: &str) -> ProxyHeader<'a> {
         ProxyHeader {
+            tls: "TLSv1.3",
             source: Some(source.parse().expect("an address")),
             destination: Some(destination.parse().expect("an address")),
             peer: "ID",
@@ -157,10 +162,12 @@ mod tests {
             bytes.len() - 16
         );
         assert_eq!(bytes[16..28], [192, 0, 2, 1, 192, 0, 2, 2, 3, 232, 7, 208]);
-        let ssl = [0x20, 0, 10, 3, 0, 0, 0, 0, 0x22, 0, 2, b'I', b'D'];
-        assert_eq!(bytes[28..41], ssl);
-        assert_eq!(bytes[41..46], [0xe0, 0, 2, b'I', b'D']);
-        assert_eq!(bytes[46..], [0xe1, 0, 3, b'o', b'p', b's']);
+        assert_eq!(bytes[28..36], [0x20, 0, 20, 3, 0, 0, 0, 0]);
+        assert_eq!(bytes[36..39], [0x21, 0, 7]);
+        assert_eq!(bytes[39..46], *b"TLSv1.3");
+        assert_eq!(bytes[46..51], [0x22, 0, 2, b'I', b'D']);
+        assert_eq!(bytes[51..56], [0xe0, 0, 2, b'I', b'D']);
+        assert_eq!(bytes[56..], [0xe1, 0, 3, b'o', b'p', b's']);
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use comity_tls::hello::SubProtocol;
 use comity_tls::{AcceptError, Acceptor, Incoming, PeerInfo, Request, ServiceName};
@@ -18,7 +18,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::pipe::{Copied, pipe};
+use crate::capacity::{Capacity, Seats};
+use crate::logging::LogBudget;
+use crate::pipe::{Copied, pipe_peer};
 use crate::proxy::ProxyHeader;
 use crate::target::{Backend, Target};
 
@@ -114,13 +116,28 @@ impl Service {
     }
 }
 
+/// What every connection of one listener shares.
+struct Hall {
+    acceptor: Acceptor,
+    services: Services,
+    seats: Seats,
+    refusals: LogBudget,
+}
+
 /// Serves on one listener until `stop` is cancelled; open connections then have [`DRAIN`] left.
 pub async fn serve(
     listener: TcpListener,
     acceptor: Acceptor,
-    services: Arc<Services>,
+    services: Services,
+    capacity: Capacity,
     stop: CancellationToken,
 ) {
+    let hall = Arc::new(Hall {
+        acceptor,
+        services,
+        seats: Seats::new(capacity),
+        refusals: LogBudget::default(),
+    });
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -130,11 +147,13 @@ pub async fn serve(
         };
         match accepted {
             Ok((tcp, remote)) => {
-                let (acceptor, services) = (acceptor.clone(), Arc::clone(&services));
-                connections.spawn(async move { one(tcp, remote, &acceptor, &services).await });
+                let hall = Arc::clone(&hall);
+                connections.spawn(async move { one(tcp, remote, &hall).await });
             }
             Err(error) => {
-                tracing::warn!(error = %error, "a connection could not be accepted");
+                if hall.refusals.allows(Instant::now()) {
+                    tracing::warn!(error = %error, "a connection could not be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -146,19 +165,19 @@ pub async fn serve(
 }
 
 /// Serves one connection and says in the log what became of it.
-async fn one(tcp: TcpStream, remote: SocketAddr, acceptor: &Acceptor, services: &Services) {
+async fn one(tcp: TcpStream, remote: SocketAddr, hall: &Hall) {
     prepare(&tcp);
     let local = tcp.local_addr().ok();
-    let incoming = match acceptor.accept(tcp, Some(remote)).await {
+    let incoming = match hall.acceptor.accept(tcp, Some(remote)).await {
         Ok(incoming) => incoming,
-        Err(error) => return log_refused(remote, &error),
+        Err(error) => return hall.log_refused(remote, &error),
     };
-    match answer(incoming, services, local).await {
+    match answer(incoming, hall, local).await {
         Ok(Some((peer, copied))) => tracing::info!(
             peer = %peer.display(), sent = copied.sent, received = copied.received, "closed"
         ),
         Ok(None) => {}
-        Err(error) => log_refused(remote, &error),
+        Err(error) => hall.log_refused(remote, &error),
     }
 }
 
@@ -169,19 +188,21 @@ fn prepare(tcp: &TcpStream) {
     drop(SockRef::from(tcp).set_tcp_keepalive(&keepalive));
 }
 
-fn log_refused(remote: SocketAddr, error: &AcceptError) {
-    match error {
-        AcceptError::Refused { peer, reason } => tracing::info!(
-            %remote, peer = %peer, reason = reason.token(), "refused"
-        ),
-        // Strangers cause these at will: not worth waking anybody.
-        other => tracing::debug!(%remote, error = %other, "no connection"),
+impl Hall {
+    /// Strangers cause refusals at will, so only so many are written down.
+    fn log_refused(&self, remote: SocketAddr, error: &AcceptError) {
+        match error {
+            AcceptError::Refused { peer, reason } if self.refusals.allows(Instant::now()) => {
+                tracing::info!(%remote, peer = %peer, reason = reason.token(), "refused");
+            }
+            other => tracing::debug!(%remote, error = %other, "no connection"),
+        }
     }
 }
 
 async fn answer<IO>(
     incoming: Incoming<IO>,
-    services: &Services,
+    hall: &Hall,
     local: Option<SocketAddr>,
 ) -> Result<Option<(PeerInfo, Copied)>, AcceptError>
 where
@@ -202,12 +223,18 @@ where
         },
         Request::Foreign(_) => None,
     };
-    let Some(service) = services.find(wanted.as_ref()) else {
+    let Some(service) = hall.services.find(wanted.as_ref()) else {
         return Err(incoming.refuse(Reason::NoSuchService).await);
     };
     if let Err(reason) = service.admits(incoming.recognition()) {
         return Err(incoming.refuse(reason).await);
     }
+    let Some(_seat) = hall.seats.take(incoming.peer.id) else {
+        if hall.refusals.allows(Instant::now()) {
+            tracing::warn!(peer = %incoming.peer.display(), "no seat is free for another tunnel");
+        }
+        return Err(incoming.refuse(Reason::Busy).await);
+    };
     let backend = tokio::time::timeout(BACKEND_TIMEOUT, service.target.connect()).await;
     let backend = match backend {
         Ok(Ok(backend)) => backend,
@@ -248,7 +275,7 @@ where
             .await
             .map_err(AcceptError::Io)?;
     }
-    let copied = pipe(&mut stream, &mut backend).await;
+    let copied = pipe_peer(&mut stream, &mut backend).await;
     let copied = copied.map_err(AcceptError::Io)?;
     Ok((peer, copied))
 }
@@ -257,6 +284,7 @@ fn header(peer: &PeerInfo, local: Option<SocketAddr>) -> Vec<u8> {
     let networks: Vec<String> = peer.attested.networks.iter().cloned().collect();
     let roles: Vec<String> = peer.attested.roles.iter().cloned().collect();
     ProxyHeader {
+        tls: peer.tls,
         source: peer.remote,
         destination: local,
         peer: &peer.id.to_string(),

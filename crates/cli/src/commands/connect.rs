@@ -16,7 +16,7 @@ use comity_trust::{
     Confirmed, Direction, Edit, Entry, Mode, Name, Names, Origin, Pin, Reason, Refusal, Side,
     Target, What,
 };
-use comity_tunnel::{LocalListener, forward, pipe_standard};
+use comity_tunnel::{LocalListener, forward, pipe_peer_standard};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 
@@ -160,7 +160,8 @@ async fn on_standard_streams(
 ) -> Outcome {
     let connection = dial(context, dialling, &planned, subject).await?;
     let _upkeep = dialling.dialer.endpoint().upkeep();
-    let copied = pipe_standard(connection.stream, tokio::io::stdin(), tokio::io::stdout()).await;
+    let copied =
+        pipe_peer_standard(connection.stream, tokio::io::stdin(), tokio::io::stdout()).await;
     match copied {
         Ok(_) => Ok(Exit::Yes),
         Err(error) => Err(stream_failure(subject, &error)),

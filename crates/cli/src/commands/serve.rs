@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use comity_agent::{ConfigFile, DEFAULT_LISTEN, Node};
-use comity_tls::{Acceptor, AcceptorConfig, LeafProfile, ServiceName, Versions};
+use comity_tls::{Acceptor, AcceptorConfig, LeafProfile, Limits, ServiceName, Versions};
 use comity_trust::{AllowRule, Direction, KnownPeers, Mode};
-use comity_tunnel::{DEFAULT_SERVICE, Service, Services, Target, serve as run};
+use comity_tunnel::{Capacity, DEFAULT_SERVICE, Service, Services, Target, serve as run};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +32,7 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
         .clone()
         .or_else(|| config.listen().map(|s| s.value))
         .unwrap_or_else(|| DEFAULT_LISTEN.to_owned());
+    let capacity = Capacity::of_process();
     let acceptor = Acceptor::new(
         node.endpoint.clone(),
         AcceptorConfig {
@@ -42,11 +42,15 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
             } else {
                 Versions::Tls13
             },
+            limits: Limits {
+                pending: capacity.pending,
+                ..Limits::default()
+            },
             ..AcceptorConfig::default()
         },
     );
     block_on(listen_and_serve(
-        context, &listen, &node, acceptor, services,
+        context, &listen, &node, acceptor, services, capacity,
     ))?
 }
 
@@ -73,6 +77,7 @@ async fn listen_and_serve(
     node: &Node,
     acceptor: Acceptor,
     services: Services,
+    capacity: Capacity,
 ) -> Outcome {
     let listener = bind(listen).await?;
     let stop = stop_on_signal()?;
@@ -90,7 +95,7 @@ async fn listen_and_serve(
     }
     context.shell.say(format_args!("as {id}"));
     let _upkeep = node.endpoint.upkeep();
-    run(listener, acceptor, Arc::new(services), stop).await;
+    run(listener, acceptor, services, capacity, stop).await;
     context.shell.say("stopped");
     Ok(Exit::Yes)
 }

@@ -43,6 +43,19 @@ pub(crate) fn greeter(word: &'static str) -> SocketAddr {
     })
 }
 
+/// Takes connections and neither reads nor writes.
+pub(crate) fn silent() -> SocketAddr {
+    serve(|stream| {
+        // Open for as long as the process lives.
+        std::mem::forget(stream);
+    })
+}
+
+/// Sends without end to each connection.
+pub(crate) fn flood() -> SocketAddr {
+    serve(|mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {})
+}
+
 /// A web server with one page, `hello from the backend`.
 pub(crate) fn web() -> SocketAddr {
     serve(|mut stream| {

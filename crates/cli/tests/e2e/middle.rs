@@ -8,9 +8,7 @@ use comity_keys::NoPassphrase;
 use comity_testkit::certificates::Foreign;
 use comity_testkit::foreign::Listening;
 use comity_testkit::foreign::tls::{Clients, openssl_server, write_certificates};
-use comity_tls::{
-    Acceptor, AcceptorConfig, Alpn, DialRequest, Dialer, LeafProfile, Versions, Wish,
-};
+use comity_tls::{Acceptor, AcceptorConfig, DialRequest, Dialer, LeafProfile, Wish};
 use comity_trust::{Expectation, Mode};
 use tempfile::TempDir;
 
@@ -283,13 +281,7 @@ async fn relay_live(mallory: &Home, bob: SocketAddr) -> SocketAddr {
             .await
             .expect("anybody may");
         let (mut alice, _) = incoming.accept(|_| Ok(())).await.expect("she waits");
-        let request = DialRequest {
-            expectation: Expectation::default(),
-            mode: Mode::Insecure,
-            wish: Wish::Verify,
-            alpn: Alpn::Comity,
-            versions: Versions::Tls13,
-        };
+        let request = DialRequest::new(Expectation::default(), Mode::Insecure, Wish::Verify);
         let dialled = Dialer::new(endpoint)
             .dial("127.0.0.1", bob.port(), request)
             .await;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use comity_testkit::foreign::Running;
@@ -118,6 +119,53 @@ fn a_bad_edit_alarms_and_keeps_known_peers_working_and_lets_nobody_new_in() {
     let (took, _) = time_to_end(open);
     assert!(took < AT_ONCE, "{took:?}");
     assert_says(&pair.server.known_peers(), &["# a comment"]);
+}
+
+#[test]
+fn revoking_ends_an_upload_that_the_backend_does_not_read() {
+    let pair = Pair::new(&[&backend::silent().to_string()], &["default"]);
+    let endless = Stdio::from(fs::File::open("/dev/zero").expect("a device"));
+    let blocked = start_blocked(&pair, endless, Stdio::null());
+    pair.server.yes(&["trust", "revoke", "client"]);
+    assert_ends_at_once(blocked);
+}
+
+#[test]
+fn revoking_ends_a_connection_whose_peer_has_finished_sending() {
+    let pair = Pair::new(&[&backend::silent().to_string()], &["default"]);
+    let waiting = start_blocked(&pair, Stdio::null(), Stdio::null());
+    pair.server.yes(&["trust", "revoke", "client"]);
+    assert_ends_at_once(waiting);
+}
+
+#[test]
+fn revoking_ends_a_download_that_nobody_reads() {
+    let pair = Pair::new(&[&backend::flood().to_string()], &["default"]);
+    let blocked = start_blocked(&pair, Stdio::piped(), Stdio::piped());
+    pair.client.yes(&["trust", "revoke", "server"]);
+    assert_ends_at_once(blocked);
+}
+
+/// `comity connect server` with these streams, once the server has accepted it.
+fn start_blocked(pair: &Pair, input: Stdio, output: Stdio) -> Child {
+    let mut command = pair.client.command(&["connect", "server"]);
+    let child = command.stdin(input).stdout(output).stderr(Stdio::null());
+    let child = child.spawn().expect("comity starts");
+    pair.serving.running.wait_for("service=default");
+    child
+}
+
+fn assert_ends_at_once(mut child: Child) {
+    let since = Instant::now();
+    while child.try_wait().expect("a child of ours").is_none() {
+        if since.elapsed() > AT_ONCE {
+            child.kill().expect("a child of ours");
+            child.wait().expect("a child of ours");
+            panic!("it still ran after {AT_ONCE:?}");
+        }
+        // A child's end sends no event to a thread.
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
 }
 
 /// As editors do: a new file, moved into place.

@@ -16,8 +16,8 @@ use comity_identity::{Algorithm, NodeId, PeerId, SignError, Signer, UnixTime};
 use comity_store::disk::{Disk, OsDisk};
 use comity_store::{Home, HomeFile};
 use comity_tls::{
-    AcceptError, Acceptor, AcceptorConfig, Alpn, Clock, Connection, Credentials, DialError,
-    DialRequest, Dialer, Endpoint, LeafProfile, PeerInfo, PeerStream, Versions, Wish,
+    AcceptError, Acceptor, AcceptorConfig, Clock, Connection, Credentials, DialError, DialRequest,
+    Dialer, Endpoint, LeafProfile, PeerInfo, PeerStream, Wish,
 };
 use comity_trust::{Expectation, HEADER, Mode, Name, Target};
 use data_encoding::BASE64;
@@ -262,13 +262,7 @@ pub fn by_id(id: PeerId, mode: Mode) -> DialRequest {
 }
 
 fn request(expectation: Expectation, mode: Mode) -> DialRequest {
-    DialRequest {
-        expectation,
-        mode,
-        wish: Wish::Service(None),
-        alpn: Alpn::Comity,
-        versions: Versions::Tls13,
-    }
+    DialRequest::new(expectation, mode, Wish::Service(None))
 }
 
 /// Both ends of one connection between a dialer and an acceptor.

@@ -15,7 +15,7 @@ use comity_tls::frame::{FrameError, MAX_BODY};
 use comity_tls::hello::{Hello, SubProtocol};
 use comity_tls::{AcceptError, Acceptor, AcceptorConfig, Alpn, DialError, Limits, Request, Wish};
 use comity_trust::{AllowRule, Mode, Name, Reason};
-use comity_tunnel::{Service, Services, Target, serve};
+use comity_tunnel::{Capacity, Service, Services, Target, serve};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -417,7 +417,8 @@ async fn a_tunnel_refuses_other_sub_protocols_and_services_alike() {
     let serving = tokio::spawn(serve(
         listener,
         bob.acceptor(Mode::Pin),
-        Arc::new(services.expect("sound")),
+        services.expect("sound"),
+        Capacity::of_process(),
         stop.clone(),
     ));
     let named = |name: &str| Wish::Service(Some(name.parse().expect("a name")));
