@@ -400,10 +400,16 @@ pub(crate) enum SideArg {
 }
 
 /// Forget a peer; its open connections close
+///
+/// A name stands for the keys that are known by exactly this name. A CA stays, whoever it vouches
+/// for, until it is named by its own pattern or id. Says which lines were removed.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  comity trust remove db1\n  comity trust remove MFZWI3D-…")]
+#[command(after_help = "Examples:
+  comity trust remove db1
+  comity trust remove MFZWI3D-…
+  comity trust remove '*.corp.example:*'    the CA that was added for exactly this pattern")]
 pub(crate) struct TrustRemove {
-    /// A label, HOST:PORT, or an id
+    /// A label, HOST:PORT, an id, or a whole pattern
     pub(crate) peer: String,
 }
 

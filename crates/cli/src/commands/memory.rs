@@ -206,34 +206,92 @@ fn forget_pending(home: &Home, entries: &[Entry]) {
 pub(crate) fn remove(context: &Context, args: &TrustRemove) -> Outcome {
     let home = context.open_home()?;
     let store = context.store(&home, "comity trust remove")?;
-    let mut removed = Vec::new();
+    let (mut removed, mut left) = (Vec::new(), Vec::new());
     apply(&store, None, "remove", &args.peer, |known| {
         let found = found_or_no(known, &args.peer)?;
-        // A revocation is permanent: it does not go with the peer's other lines.
-        let lines: Vec<(usize, &Entry)> = found
-            .into_iter()
-            .filter(|(_, entry)| !matches!(entry.what, What::Revoked(_)))
-            .collect();
+        let (lines, others) = named_by(&found, &args.peer);
         if lines.is_empty() {
-            return Err(
-                Failure::no(format!("`{}` is revoked, which stays", args.peer))
-                    .hint("remove the line from known_peers by hand, if you must")
-                    .because(Reason::Revoked),
-            );
+            return Err(nothing_to_remove(&args.peer, &others));
         }
-        removed = lines
-            .iter()
-            .map(|(line, entry)| entry_json(*line, entry))
-            .collect();
+        removed = owned(&lines);
+        left = owned(&others);
         Ok(Edit::Remove {
             lines: lines.iter().map(|(line, _)| *line).collect(),
         })
     })?;
-    context.shell.answer(
-        format_args!("removed {} ({} lines)", args.peer, removed.len()),
-        &removed,
-    );
+    let value: Vec<Value> = removed.iter().map(|(l, e)| entry_json(*l, e)).collect();
+    let lines = removed.iter().map(|(line, e)| line_text(*line, e));
+    let count = match removed.len() {
+        1 => "1 line".to_owned(),
+        n => format!("{n} lines"),
+    };
+    let text: Vec<String> = std::iter::once(format!("removed {} ({count})", args.peer))
+        .chain(lines)
+        .collect();
+    context.shell.answer(text.join("\n"), &value);
+    for (line, entry) in &left {
+        let text = line_text(*line, entry);
+        context
+            .shell
+            .say(format_args!("still there: {}", text.trim()));
+    }
     Ok(Exit::Yes)
+}
+
+/// Which of the entries found for `what` are its own, and which only speak of it among others. A
+/// peer's name stands for its keys; a CA or the memory of one protects everybody whom its pattern
+/// matches, and goes only when it is named itself, by exactly this pattern or by id.
+fn named_by<'k>(found: &[(usize, &'k Entry)], what: &str) -> (Lines<'k>, Lines<'k>) {
+    let name = match parse_pin(what) {
+        Ok(_) => None,
+        Err(_) => Name::parse(what).ok(),
+    };
+    let is_own = |entry: &Entry| match (&entry.what, &name) {
+        // A revocation is permanent: it does not go with the peer's other lines.
+        (What::Revoked(_), _) => false,
+        (What::Pin(_), Some(name)) => entry.names.exact().any(|n| n == name),
+        (_, Some(name)) => entry.names.to_string() == name.as_str(),
+        // An id, or a pattern, which was compared as a whole.
+        (_, None) => true,
+    };
+    let (own, others): (Lines<'k>, Lines<'k>) = found.iter().partition(|(_, e)| is_own(e));
+    let is_pin = |(_, entry): &(usize, &Entry)| entry.pin().is_some();
+    if name.is_none() || !own.iter().any(is_pin) {
+        return (own, others);
+    }
+    let (pins, memory): (Lines<'k>, Lines<'k>) = own.into_iter().partition(is_pin);
+    (pins, others.into_iter().chain(memory).collect())
+}
+
+type Lines<'k> = Vec<(usize, &'k Entry)>;
+
+fn owned(lines: &[(usize, &Entry)]) -> Vec<(usize, Entry)> {
+    lines.iter().map(|(l, e)| (*l, (*e).clone())).collect()
+}
+
+fn line_text(line: usize, entry: &Entry) -> String {
+    let what = short_what(&entry.what);
+    format!("  {}  {what}  (known_peers:{line})", entry.names)
+}
+
+fn nothing_to_remove(what: &str, others: &[(usize, &Entry)]) -> Failure {
+    if others
+        .iter()
+        .all(|(_, e)| matches!(e.what, What::Revoked(_)))
+    {
+        return Failure::no(format!("`{what}` is revoked, which stays"))
+            .hint("remove the line from known_peers by hand, if you must")
+            .because(Reason::Revoked);
+    }
+    let failure = Failure::no(format!(
+        "no key is known as `{what}`, and only patterns match it"
+    ));
+    let with_lines = others.iter().fold(failure, |failure, (line, entry)| {
+        failure.detail(line_text(*line, entry).trim())
+    });
+    with_lines
+        .hint("name the one to remove by its exact pattern, or a CA by its key's id")
+        .because(Reason::Unknown)
 }
 
 pub(crate) fn replace(context: &Context, args: &TrustReplace) -> Outcome {

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
 use comity_testkit::certificates::Foreign;
+use comity_testkit::foreign::tls::write_certificates;
 use serde_json::{Value, json};
 
 use crate::authorities::century;
@@ -100,6 +101,33 @@ fn remove_takes_all_lines_of_a_peer_and_says_what_it_did() {
         &["nothing is known of"],
     );
     assert_eq!(home.json(&["trust", "list"]), json!([]));
+}
+
+#[test]
+fn removing_a_peer_leaves_the_authorities_that_only_match_its_name() {
+    let (home, id) = (Home::new(), Home::new().id());
+    let folder = Home::empty();
+    let ca = century(Foreign::authority("Corp CA")).root();
+    let pem = folder.beside("ca.pem");
+    write_certificates(&pem, std::slice::from_ref(&ca.der));
+    let pem = pem.display().to_string();
+    let (host, pattern) = ("db1.corp.example:7117", "*.corp.example:*");
+    home.yes(&["trust", "add", pattern, "--ca", &pem, "--side", "dial"]);
+    home.yes(&["trust", "add", host, &id, "--side", "dial"]);
+    let seen = format!("{}@ca-verified dial {host}\n", home.known_peers());
+    fs::write(home.path().join("known_peers"), seen).expect("written");
+    let finished = home.run(&["trust", "remove", host]).expect_success();
+    assert_says(&finished.out(), &["(1 line)", &id[..7], "known_peers:3"]);
+    assert_says(&finished.err(), &["still there", pattern, "seen with a CA"]);
+    let what = |home: &Home| home.known_peers().lines().skip(1).count();
+    assert_eq!(what(&home), 2, "the CA and the memory of one stay");
+    // Now the name is that of the memory alone.
+    assert_says(&home.yes(&["trust", "remove", host]), &["seen with a CA"]);
+    let said = home.no(&["trust", "remove", host]);
+    assert_says(&said, &["only patterns match it", pattern, "known_peers:2"]);
+    assert_eq!(what(&home), 1);
+    assert_says(&home.yes(&["trust", "remove", pattern]), &["Corp CA"]);
+    assert_eq!(what(&home), 0);
 }
 
 #[test]
