@@ -331,16 +331,17 @@ impl Admittance<'_> {
 /// The label that a peer gets: the wanted one, if it is a label and nobody else has it; else the
 /// same with a number; else one made of its id.
 pub fn free_label(wanted: Option<&str>, peer: PeerId, known: &KnownPeers) -> Name {
-    let fallback = format!("peer-{}", peer.short().to_lowercase());
-    let wanted = wanted
+    let numbered = |wanted: &str| -> Option<Name> {
+        let numbered = (2..LABEL_TRIES).map(|n| format!("{wanted}-{n}"));
+        std::iter::once(wanted.to_owned())
+            .chain(numbered)
+            .filter_map(|label| Name::label(&label).ok())
+            .find(|label| !known.has_pin_named(label))
+    };
+    wanted
         .filter(|label| Name::label(label).is_ok())
-        .unwrap_or(&fallback);
-    let numbered = (2..LABEL_TRIES).map(|n| format!("{wanted}-{n}"));
-    std::iter::once(wanted.to_owned())
-        .chain(numbered)
-        .filter_map(|label| Name::label(&label).ok())
-        .find(|label| !known.has_pin_named(label))
-        .unwrap_or_else(|| Name::label(&fallback).expect("letters, digits and a dash make a label"))
+        .and_then(numbered)
+        .unwrap_or_else(|| comity_trust::free_label(known, peer))
 }
 
 fn merge(into: &mut Vec<String>, more: &[String]) {

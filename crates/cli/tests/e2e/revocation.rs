@@ -3,13 +3,13 @@
 use std::fs;
 use std::io::Read;
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use comity_testkit::foreign::Running;
+use comity_testkit::foreign::{Listening, Running};
 
 use crate::backend;
-use crate::home::{Home, Pair, assert_says};
+use crate::home::{Home, Pair, assert_says, invite};
 
 /// From the end of the command that changed the store to the end of the connection.
 const AT_ONCE: Duration = Duration::from_secs(1);
@@ -144,6 +144,48 @@ fn revoking_ends_a_download_that_nobody_reads() {
     let blocked = start_blocked(&pair, Stdio::piped(), Stdio::piped());
     pair.client.yes(&["trust", "revoke", "server"]);
     assert_ends_at_once(blocked);
+}
+
+#[test]
+fn a_peer_that_takes_all_its_places_leaves_room_for_others_and_can_be_revoked() {
+    // Two hundred descriptors are room for 27 tunnels, 14 of them for one peer.
+    let server = Home::new();
+    let mut command = Command::new("sh");
+    command.arg("-c").arg("ulimit -n 200; exec \"$0\" \"$@\"");
+    let target = backend::echo().to_string();
+    let serve = server.command(&["serve", &target, "--listen", "127.0.0.1:0"]);
+    command
+        .env_clear()
+        .envs(serve.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    command.arg(serve.get_program()).args(serve.get_args());
+    let serving = Listening::start_on_its_own_port(&mut command, b"", "listening on ");
+    let [greedy, modest] = ["greedy", "modest"].map(|label| {
+        let client = Home::new();
+        let invitation = invite(&server, &serving, label, &["default"]);
+        client.yes(&["join", &invitation, "--as", "server"]);
+        client
+    });
+    let forward = greedy.connect_on_port(&["server"]);
+    let open: Vec<TcpStream> = (0..40)
+        .map(|_| TcpStream::connect(forward.address).expect("connected"))
+        .collect();
+    let carries = |mut stream: &TcpStream| {
+        let sent = std::io::Write::write_all(&mut stream, b"x");
+        sent.is_ok() && matches!(stream.read(&mut [0]), Ok(1))
+    };
+    let carrying: Vec<&TcpStream> = open.iter().filter(|stream| carries(stream)).collect();
+    assert_eq!(carrying.len(), 14);
+    let other = modest
+        .talk(&["connect", "server"], b"hello")
+        .expect_success();
+    assert_eq!(other.out(), "hello");
+    server.yes(&["trust", "revoke", "greedy"]);
+    let since = Instant::now();
+    for mut stream in carrying {
+        // An end or a reset, but not a wait.
+        drop(stream.read(&mut [0]));
+    }
+    assert!(since.elapsed() < AT_ONCE, "{:?}", since.elapsed());
 }
 
 /// `comity connect server` with these streams, once the server has accepted it.
