@@ -133,8 +133,13 @@ impl Shell {
     /// Says something on standard error, unless told to be quiet.
     pub(crate) fn say(self, text: impl Display) {
         if !self.quiet {
-            self.to_stderr(format_args!("{text}"));
+            self.tell(text);
         }
+    }
+
+    /// Says on standard error what a person must see, however quiet the command was told to be.
+    pub(crate) fn tell(self, text: impl Display) {
+        self.to_stderr(format_args!("{text}"));
     }
 
     pub(crate) fn warn(self, text: impl Display) {

@@ -4,7 +4,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use comity_agent::{PlanError, Planned, Planning, Source, split_service};
+use comity_agent::{PlanError, Planned, Planning, split_service};
 use comity_certs::PresentedChain;
 use comity_identity::PeerId;
 use comity_store::{Change, Deed, PeerStore};
@@ -25,14 +25,15 @@ use crate::args::{Connect, DialOptions, Join};
 use crate::commands::serve::stop_on_signal;
 use crate::commands::{block_on, invite};
 use crate::context::{Context, check_mode, mode_setting, now};
-use crate::messages::{Subject, dial_failure, warning_text};
+use crate::messages::{Subject, dial_failure, pin_text, warning_text};
 use crate::shell::{Exit, Failure, Terminal, chain};
 
 /// How a peer is dialled, once flags and files are read.
 pub(crate) struct Dialling {
     pub(crate) dialer: Dialer,
     pub(crate) mode: Mode,
-    /// Whether a person is asked at first use, because nobody chose a mode.
+    /// Whether a person is asked at first use: always in `ca-or-tofu`, whoever chose it. Only
+    /// `tofu` and the modes that record accept a first key without a question.
     pub(crate) ask: bool,
 }
 
@@ -85,7 +86,7 @@ pub(crate) fn prepare(context: &Context, options: &DialOptions) -> Result<Dialli
     if let Some(path) = options.ca.clone().or(config.dial_ca().map(|s| s.value)) {
         node = node.with_roots(context.anchors(&path)?);
     }
-    let ask = mode.source == Source::Default;
+    let ask = mode.value == Mode::CaOrTofu;
     Ok(Dialling {
         dialer: Dialer::new(node.endpoint),
         // First use is recorded by the person's answer, not by the mode.
@@ -267,17 +268,13 @@ pub(crate) async fn dial(
     planned: &Planned,
     subject: &Subject,
 ) -> Result<Connection<TcpStream>, Failure> {
+    let store = dialling.dialer.endpoint().store();
+    let before = pins(store, planned);
     let dialled = match planned.route.dial(&dialling.dialer).await {
         Err(DialError::Refused { refusal, chain })
             if dialling.ask && refusal.reason == Reason::Unknown =>
         {
-            if !ask(
-                dialling.dialer.endpoint().store(),
-                planned,
-                subject,
-                &refusal,
-                &chain,
-            )? {
+            if !ask(store, planned, subject, &refusal, &chain)? {
                 return Err(dial_failure(
                     subject,
                     &DialError::Refused { refusal, chain },
@@ -287,6 +284,10 @@ pub(crate) async fn dial(
         }
         dialled => dialled,
     };
+    // Whom we refused, we did not remember: a new key is that of another process.
+    if !matches!(dialled, Err(DialError::Refused { .. })) {
+        tell_first_use(context, store, planned, &before);
+    }
     let connection = dialled.map_err(|error| {
         let failure = dial_failure(subject, &error);
         match error {
@@ -301,12 +302,33 @@ pub(crate) async fn dial(
     for warning in &connection.peer.warnings {
         context.shell.warn(warning_text(&subject.typed, warning));
     }
-    remember_address(
-        dialling.dialer.endpoint().store(),
-        planned,
-        connection.peer.id,
-    );
+    remember_address(store, planned, connection.peer.id);
     Ok(connection)
+}
+
+/// The keys that are pinned for whom we dial, as the store has them now.
+fn pins(store: &PeerStore, planned: &Planned) -> Vec<Pin> {
+    let Some(name) = &planned.name else {
+        return Vec::new();
+    };
+    let known = &store.poll_changes().known;
+    let entries = known.pins_named(name, Some(Direction::Dial));
+    let pins = entries.iter().filter_map(|(_, entry)| entry.pin());
+    pins.copied().collect()
+}
+
+/// A key that is remembered unasked is what everything later is compared with: it is always said,
+/// even when the peer refused us afterwards.
+fn tell_first_use(context: &Context, store: &PeerStore, planned: &Planned, before: &[Pin]) {
+    let Some(name) = &planned.name else {
+        return;
+    };
+    for pin in pins(store, planned).iter().filter(|p| !before.contains(p)) {
+        let pin = pin_text(pin);
+        context
+            .shell
+            .tell(format_args!("first use: remembered {pin} as {name}"));
+    }
 }
 
 /// The question at first use. A yes, or the fingerprint pasted, is written down before it counts.

@@ -1,6 +1,8 @@
 //! The first contact, on a terminal and without, and what happens when the key changes later.
 
-use comity_testkit::foreign::Listening;
+use std::fs;
+
+use comity_testkit::foreign::{Listening, run};
 
 use crate::backend::{self, Recorder};
 use crate::home::{Home, assert_says, expect_exit, quoted_command};
@@ -67,7 +69,8 @@ fn a_yes_at_the_terminal_is_remembered_as_first_use() {
         return;
     };
     assert_eq!(code, 0, "{said}");
-    assert_says(&said, &["through"]);
+    let told = format!("first use: remembered {} as server", stage.server.id());
+    assert_says(&said, &["through", &told]);
     let entry = stage.entry();
     assert_eq!(entry["what"], stage.server.id());
     assert_eq!(entry["origin"], "first-use");
@@ -186,15 +189,39 @@ fn without_a_terminal_the_first_use_is_refused_with_both_ways_on() {
 }
 
 #[test]
-fn tofu_accepts_the_first_key_silently_and_pins_it() {
+fn ca_or_tofu_asks_whoever_chose_it_and_refuses_where_nobody_can_be_asked() {
+    let stage = Stage::new();
+    let address = stage.address();
+    let dial = ["connect", &address];
+    let mut chosen = stage.client.command(&dial);
+    chosen.env("COMITY_TRUST", "ca-or-tofu");
+    let config = stage.client.path().join("config.toml");
+    fs::write(&config, "[dial]\ntrust = \"ca-or-tofu\"\n").expect("written");
+    let by_file = run(&mut stage.client.command(&dial), b"data");
+    fs::remove_file(&config).expect("there");
+    let by_flag = [&dial[..], &["--trust", "ca-or-tofu"]].concat();
+    for refused in [
+        by_file,
+        run(&mut chosen, b"data"),
+        stage.client.talk(&by_flag, b"data"),
+    ] {
+        let said = expect_exit(refused, 1, &dial).err();
+        assert_says(&said, &["its key is not known here", "no data was sent"]);
+    }
+    assert_eq!(stage.client.known_peers(), "");
+}
+
+#[test]
+fn tofu_accepts_the_first_key_without_a_question_says_so_and_pins_it() {
     let stage = Stage::new();
     let address = stage.address();
     let tofu = ["connect", &address, "--trust", "tofu"];
-    let finished = stage.client.talk(&tofu, b"data").expect_success();
-    assert_eq!(
-        (finished.out().as_str(), finished.err().as_str()),
-        ("data", "")
-    );
+    let quiet = [&tofu[..], &["--quiet"]].concat();
+    let finished = stage.client.talk(&quiet, b"data").expect_success();
+    let said = format!("first use: remembered {} as {address}\n", stage.server.id());
+    assert_eq!((finished.out().as_str(), finished.err()), ("data", said));
+    let again = stage.client.talk(&tofu, b"data").expect_success();
+    assert_eq!(again.err(), "", "it is said once");
     let entry = &stage.client.json(&["trust", "find", &address])[0];
     assert_eq!(entry["what"], stage.server.id());
     assert_eq!(entry["side"], "dial");
