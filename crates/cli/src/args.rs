@@ -495,14 +495,18 @@ pub(crate) struct TrustPending {}
 pub(crate) struct TrustApprove {
     /// The full id, as `comity trust pending` shows it
     pub(crate) id: String,
-    /// What to call it [default: the name it suggests]
+    /// What to call it [default: the name it suggests, with the beginning of its id]
     #[arg(long = "as", value_name = "LABEL")]
     pub(crate) label: Option<String>,
     #[command(flatten)]
     pub(crate) grants: GrantOptions,
 }
 
-/// Turn a waiting peer away; it may ask again
+/// Turn a waiting peer away for a week
+///
+/// It leaves the list, and is not put there again for seven days: until then it is told only that
+/// it is not known. `comity trust add` lets it in all the same, `comity trust revoke` keeps it out
+/// for ever.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  comity trust deny MFZWI3D-…\n  comity trust revoke MFZWI3D-…   for ever, instead"

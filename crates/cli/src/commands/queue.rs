@@ -79,7 +79,7 @@ pub(crate) fn approve(context: &Context, args: &TrustApprove) -> Outcome {
                 Name::label(label).map_err(|e| Failure::unable(format!("--as {label}: {e}")))?;
             Some(name.to_string())
         }
-        None => request.claimed_label.clone(),
+        None => request.claimed_label.as_ref().map(|c| claimed(c, peer)),
     };
     let store = context.store(&home, "comity trust approve")?;
     refuse_taken(&store, args.label.as_deref(), peer)?;
@@ -112,6 +112,13 @@ pub(crate) fn approve(context: &Context, args: &TrustApprove) -> Outcome {
             .say("it may use no service yet: grant some with --for, or `comity serve --allow`");
     }
     Ok(Exit::Yes)
+}
+
+/// The label of a peer whom the operator gave none: what it calls itself, and the beginning of its
+/// id. The bare claim would do for reading, but rules name labels (`--allow ssh=laptop`): a stranger
+/// must not get what a rule gives by calling itself so and being approved for something else.
+fn claimed(claim: &str, peer: PeerId) -> String {
+    format!("{claim}-{}", peer.short().to_lowercase())
 }
 
 /// A label given by the operator is meant: a number behind it would surprise.

@@ -54,18 +54,25 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
     ))?
 }
 
-/// A rule with an id opens a service to whoever is recognised with it. It does not make the id
-/// known: that is a pin, and belongs where `comity trust` shows it.
+/// A rule that names nobody is said. One with an id opens a service to whoever is recognised with
+/// it, and does not make the id known: that is a pin, and belongs where `comity trust` shows it. One
+/// with a label gives the service to whoever is called so later.
 fn warn_of_strangers(context: &Context, services: &Services, known: &KnownPeers) {
     for service in services.iter() {
+        let name = &service.name;
         for rule in &service.rules {
-            if let AllowRule::Id(id) = rule
-                && known.pins_of(*id).next().is_none()
-            {
-                context.shell.warn(format_args!(
-                    "--allow {}={id}: this id is not known here yet; `comity trust add LABEL {id}` makes it known",
-                    service.name
-                ));
+            match rule {
+                AllowRule::Id(id) if known.pins_of(*id).next().is_none() => {
+                    context.shell.warn(format_args!(
+                        "--allow {name}={id}: this id is not known here yet; `comity trust add LABEL {id}` makes it known"
+                    ));
+                }
+                AllowRule::Label(label) if !known.has_pin_named(label) => {
+                    context.shell.warn(format_args!(
+                        "--allow {name}={rule}: nobody has this label yet; whoever gets it may use the service"
+                    ));
+                }
+                _ => {}
             }
         }
     }

@@ -58,7 +58,7 @@ fn approval_without_a_service_says_what_is_missing() {
 }
 
 #[test]
-fn a_denied_peer_stays_out_and_may_ask_again() {
+fn a_denied_peer_stays_out_and_is_not_asked_about_again() {
     let recorder = Recorder::new();
     let (server, stranger, _serving) = knocked(&recorder.address.to_string());
     server.yes(&["trust", "deny", &stranger.id()]);
@@ -67,7 +67,8 @@ fn a_denied_peer_stays_out_and_may_ask_again() {
         &server.no(&["trust", "deny", &stranger.id()]),
         &["does not wait"],
     );
-    stranger.no(&["connect", "server"]);
+    assert_says(&stranger.no(&["connect", "server"]), &["(unknown)"]);
+    assert_eq!(server.json(&["trust", "pending"]), serde_json::json!([]));
     recorder.assert_untouched();
 }
 

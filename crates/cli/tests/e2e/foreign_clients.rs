@@ -103,6 +103,29 @@ fn openssl_sees_that_another_name_or_another_root_is_not_ours() {
 }
 
 #[test]
+fn a_claimed_label_is_never_taken_bare_so_that_no_rule_for_it_applies() {
+    let (server, folder) = (Home::new(), TempDir::new().expect("a folder"));
+    let target = backend::greeter("secret\n").to_string();
+    let serving = server.serve(&[&target, "--allow", "default=laptop"]);
+    serving
+        .running
+        .wait_for("--allow default=label:laptop: nobody has this label yet");
+    let stranger = century(Foreign::client("laptop")).self_signed();
+    let stranger = files(&folder, "stranger", &stranger);
+    let dial = || openssl_client(serving.address, Some(&stranger), None, &[]);
+    let Some(client) = dial() else { return };
+    assert_got_nothing(client);
+    let waiting = &server.json(&["trust", "pending"])[0];
+    assert_eq!(waiting["claimed_label"], "laptop");
+    let id = waiting["id"].as_str().expect("an id");
+    let approved = server.json(&["trust", "approve", id]);
+    let short = id.trim_start_matches("key:")[..7].to_lowercase();
+    assert_eq!(approved["label"], format!("laptop-{short}"));
+    assert_got_nothing(dial().expect("openssl"));
+    serving.running.wait_for("not-authorised");
+}
+
+#[test]
 fn an_openssl_client_with_another_key_waits_for_approval_and_then_gets_in() {
     let stage = Stage::new(&backend::greeter("secret\n").to_string());
     let stranger = stage.stranger();
