@@ -22,7 +22,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsStream, server};
 
-use crate::config::{self, ALPN_COMITY, ALPN_HTTP1, Versions, speaks_old_comity};
+use crate::config::{self, ALPN_COMITY, ALPN_HTTP1, Versions, refuse_old_comity};
 use crate::endpoint::Endpoint;
 use crate::enrolment::{self, Newcomer};
 use crate::frame::{FrameError, FrameType, expect_frame, write_frame};
@@ -270,13 +270,7 @@ impl Acceptor {
         )
         .map_err(|error| AcceptError::Internal(error.to_string()))?;
         let outcome = TlsAcceptor::from(Arc::new(config)).accept(io).await;
-        let outcome = outcome.and_then(|tls| match speaks_old_comity(tls.get_ref().1) {
-            false => Ok(tls),
-            true => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                config::OldComity,
-            )),
-        });
+        let outcome = outcome.and_then(|tls| refuse_old_comity(tls.get_ref().1).map(|()| tls));
         match (outcome, verifier.seen.take()) {
             (Ok(tls), Evidence::Chain(chain)) => Ok((tls, chain)),
             (Ok(_), _) => Err(AcceptError::Internal("no chain was verified".to_owned())),

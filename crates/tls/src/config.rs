@@ -5,6 +5,7 @@
 //! is a quarter of a millisecond. No tickets are sent, no session is stored, no early data is
 //! taken, and each handshake has a configuration (and so a verifier) of its own.
 
+use std::io;
 use std::sync::{Arc, LazyLock};
 
 use rustls::client::{ResolvesClientCert, Resumption};
@@ -45,14 +46,21 @@ impl Versions {
 /// `comity/1` below TLS 1.3.
 #[derive(Debug, thiserror::Error)]
 #[error("comity/1 is spoken over TLS 1.3 only")]
-pub(crate) struct OldComity;
+struct OldComity;
 
-/// Whether a connection has `comity/1` on an older version. [`Versions::Tls12Too`] is for foreign
-/// peers: what invitations and the live comparison export binds to the connection only in TLS 1.3
-/// (before, without the extended master secret, two connections could export the same: RFC 7627).
-pub(crate) fn speaks_old_comity<Data>(connection: &rustls::ConnectionCommon<Data>) -> bool {
-    connection.alpn_protocol() == Some(ALPN_COMITY)
-        && connection.protocol_version() != Some(rustls::ProtocolVersion::TLSv1_3)
+/// Refuses a connection that has `comity/1` on an older version. [`Versions::Tls12Too`] is for
+/// foreign peers: what invitations and the live comparison export binds to the connection only in
+/// TLS 1.3 (before, without the extended master secret, two connections could export the same:
+/// RFC 7627).
+pub(crate) fn refuse_old_comity<Data>(
+    connection: &rustls::ConnectionCommon<Data>,
+) -> io::Result<()> {
+    let speaks_comity = connection.alpn_protocol() == Some(ALPN_COMITY);
+    let is_new = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3);
+    match speaks_comity && !is_new {
+        true => Err(io::Error::new(io::ErrorKind::InvalidData, OldComity)),
+        false => Ok(()),
+    }
 }
 
 /// aws-lc-rs, with X25519MLKEM768 preferred. Always handed over explicitly: another library in

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsConnector, TlsStream};
 
-use crate::config::{self, ALPN_COMITY, Offer, Versions, speaks_old_comity};
+use crate::config::{self, ALPN_COMITY, Offer, Versions, refuse_old_comity};
 use crate::endpoint::Endpoint;
 use crate::enrolment::JOIN_EXPORTER;
 use crate::frame::{FrameError, FrameType, read_frame, write_frame};
@@ -325,13 +325,7 @@ impl Dialer {
         .map_err(|error| DialError::Internal(error.to_string()))?;
         let connector = TlsConnector::from(Arc::new(config));
         let outcome = connector.connect(name.unwrap_or_else(no_name), io).await;
-        let outcome = outcome.and_then(|tls| match speaks_old_comity(tls.get_ref().1) {
-            false => Ok(tls),
-            true => Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                config::OldComity,
-            )),
-        });
+        let outcome = outcome.and_then(|tls| refuse_old_comity(tls.get_ref().1).map(|()| tls));
         match (outcome, verifier.seen.take()) {
             (Ok(tls), Evidence::Chain(chain)) => Ok((tls, chain)),
             (Ok(_), _) => Err(DialError::Internal("no chain was verified".to_owned())),
