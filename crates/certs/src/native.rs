@@ -135,7 +135,6 @@ pub(crate) fn recognise(chain: &[Parsed<'_>]) -> Result<Option<NativeFacts>, Cha
         .map_err(|fault| ChainError::NativeProfile { fault })
 }
 
-/// Checks that one certificate is a native root.
 /// Reads a node's root certificate by itself: the node id and the committed hash of its next key.
 ///
 /// # Errors
@@ -147,6 +146,7 @@ pub fn read_root(der: &[u8]) -> Result<(NodeId, Option<KeyHash>), ChainError> {
     Ok((facts.node, facts.next))
 }
 
+/// Checks that one certificate is a native root.
 pub(crate) fn check_root(root: &Parsed<'_>) -> Result<NativeFacts, ProfileFault> {
     let algorithm = Algorithm::of_spki(root.spki).map_err(|_| ProfileFault::RootKey)?;
     let node = NodeId::of_spki(root.spki);
