@@ -6,6 +6,7 @@ use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 use std::process::ExitCode;
 
 use comity_trust::Reason;
+use nix::sys::termios::{FlushArg, tcflush};
 use serde::Serialize;
 
 /// The outcome of a command, as a process tells it.
@@ -147,7 +148,23 @@ impl Shell {
         self.to_stderr(format_args!("comity: {style}warning{style:#}: {text}"));
     }
 
+    /// Says what failed: in words on standard error and, with `--json`, as the command's answer.
     pub(crate) fn fail(self, failure: &Failure) {
+        self.fail_in_words(failure);
+        if self.json {
+            let value = JsonFailure {
+                ok: false,
+                reason: failure.reason.map(Reason::token),
+                message: &failure.message,
+                details: &failure.details,
+                hints: &failure.hints,
+            };
+            self.print(serde_json::to_string_pretty(&value).unwrap_or_default());
+        }
+    }
+
+    /// Says what failed on standard error alone: standard output has its answer already.
+    pub(crate) fn fail_in_words(self, failure: &Failure) {
         let style = anstyle::AnsiColor::Red.on_default().bold();
         self.to_stderr(format_args!(
             "comity: {style}error{style:#}: {}",
@@ -159,16 +176,6 @@ impl Shell {
         let style = anstyle::AnsiColor::Cyan.on_default().bold();
         for line in &failure.hints {
             self.to_stderr(format_args!("comity: {style}hint{style:#}: {line}"));
-        }
-        if self.json {
-            let value = JsonFailure {
-                ok: false,
-                reason: failure.reason.map(Reason::token),
-                message: &failure.message,
-                details: &failure.details,
-                hints: &failure.hints,
-            };
-            self.print(serde_json::to_string_pretty(&value).unwrap_or_default());
         }
     }
 
@@ -207,12 +214,19 @@ impl Terminal {
 
     /// Shows text and a question, and answers the line that was typed.
     pub(crate) fn ask(&mut self, question: impl Display) -> io::Result<String> {
+        self.forget_typed()?;
         write!(self.writer, "{question} ")?;
         self.writer.flush()?;
         let mut line = String::new();
         // A line that never ends is somebody else's input.
         io::Read::take(&mut self.reader, 4096).read_line(&mut line)?;
         Ok(line.trim().to_owned())
+    }
+
+    /// Drops what was typed before the question: it answers something else.
+    fn forget_typed(&mut self) -> io::Result<()> {
+        self.reader.consume(self.reader.buffer().len());
+        Ok(tcflush(&self.writer, FlushArg::TCIFLUSH)?)
     }
 
     /// Shows a line.

@@ -1,6 +1,9 @@
 //! `comity verify --live`: four words on both screens.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use comity_agent::{PlanError, Planned, Planning, split_service};
@@ -8,11 +11,12 @@ use comity_identity::PeerId;
 use comity_store::{Change, Deed, PeerStore, UpdateError};
 use comity_tls::hello::SubProtocol;
 use comity_tls::live::{LiveContext, LiveError, confirm, exchange};
-use comity_tls::{Acceptor, AcceptorConfig, LeafProfile, PeerStream, Request, Wish};
-use comity_trust::{Confirmed, Edit, Mode, Reason, Target, resolve};
+use comity_tls::{Acceptor, AcceptorConfig, Incoming, LeafProfile, PeerStream, Request, Wish};
+use comity_trust::{Confirmed, Edit, KnownPeers, Mode, Reason, Target, resolve};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::Outcome;
 use crate::args::{DialOptions, Verify};
@@ -52,11 +56,26 @@ async fn call(context: &Context, args: &Verify) -> Outcome {
     let planned = Planned::of(peer, known, dialling.mode, Wish::Verify, &planning)
         .map_err(|error| connect::plan_failure(&error))?;
     let subject = connect::subject(peer, &planned);
-    let connection = dial(context, &dialling, &planned, &subject).await?;
+    let connection = dial(context, &dialling, &planned, &subject)
+        .await
+        .map_err(|failure| nobody_waits(failure, peer))?;
+    let _upkeep = dialling.dialer.endpoint().upkeep();
     let live = connection
         .live
         .ok_or_else(|| Failure::unable("the connection cannot be compared"))?;
     compare(context, connection.stream, live, connection.peer.id, store).await
+}
+
+/// Who answers but does not wait runs `serve`, which has nothing of that name.
+fn nobody_waits(failure: Failure, peer: &str) -> Failure {
+    match failure.reason {
+        Some(reason @ (Reason::NotAuthorised | Reason::NoSuchService)) => {
+            Failure::no(format!("{peer} does not wait for our call ({reason})"))
+                .hint("run `comity verify --live OUR-LABEL --listen [::]:7118` there, and here name that port with --addr")
+                .because(reason)
+        }
+        _ => failure,
+    }
 }
 
 async fn wait_for(context: &Context, args: &Verify, address: &str) -> Outcome {
@@ -79,10 +98,10 @@ async fn wait_for(context: &Context, args: &Verify, address: &str) -> Outcome {
     context
         .shell
         .say(format_args!("waiting for {} on {local}", args.peer));
-    let waited = tokio::time::timeout(WAIT, next_call(&listener, &acceptor, expected)).await;
-    let (stream, live, peer) =
-        waited.map_err(|_| Failure::unable("nobody called within ten minutes"))??;
-    compare(context, stream, live, peer, store).await
+    let _upkeep = node.endpoint.upkeep();
+    let waited = tokio::time::timeout(WAIT, next_call(listener, acceptor, expected)).await;
+    let call = waited.map_err(|_| Failure::unable("nobody called within ten minutes"))??;
+    compare(context, call.stream, call.live, expected, store).await
 }
 
 /// The one peer that is awaited: a caller with another key is sent away.
@@ -105,29 +124,72 @@ fn expected_peer(text: &str, store: &PeerStore) -> Result<PeerId, Failure> {
     }
 }
 
+/// A call by the awaited peer.
+struct Call {
+    stream: PeerStream<TcpStream>,
+    live: LiveContext,
+}
+
+/// Takes calls until the awaited one. Each is answered in a task of its own, so that nobody keeps the
+/// awaited peer out by calling and saying nothing; the acceptor limits how many there are.
 async fn next_call(
-    listener: &TcpListener,
-    acceptor: &Acceptor,
+    listener: TcpListener,
+    acceptor: Acceptor,
     expected: PeerId,
-) -> Result<(PeerStream<TcpStream>, LiveContext, PeerId), Failure> {
+) -> Result<Call, Failure> {
+    let acceptor = Arc::new(acceptor);
+    let taken = Arc::new(AtomicBool::new(false));
+    let mut callers = JoinSet::new();
     loop {
-        let (tcp, remote): (_, SocketAddr) = listener.accept().await.map_err(Failure::unable)?;
-        let Ok(incoming) = acceptor.accept(tcp, Some(remote)).await else {
-            continue;
-        };
-        let asks =
-            matches!(&incoming.request, Request::Comity(h) if h.protocol == SubProtocol::Verify);
-        if !asks || incoming.peer.id != expected {
-            tracing::error!(%remote, peer = %incoming.peer.id, "another caller was sent away");
-            incoming.refuse(Reason::NotAuthorised).await;
-            continue;
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, remote)) => {
+                    let (acceptor, taken) = (Arc::clone(&acceptor), Arc::clone(&taken));
+                    callers.spawn(async move {
+                        let incoming = acceptor.accept(tcp, Some(remote)).await.ok()?;
+                        take_call(incoming, remote, expected, &taken).await
+                    });
+                }
+                // The caller hung up before we looked.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                Err(error) => return Err(Failure::of("cannot take calls", &error)),
+            },
+            Some(answered) = callers.join_next() => {
+                if let Ok(Some(call)) = answered {
+                    // The others are told no before their connections close.
+                    callers.detach_all();
+                    return Ok(call);
+                }
+            }
         }
-        let live = incoming.live_context().map_err(Failure::unable)?;
-        let (stream, peer) = incoming
-            .accept(|_| Ok(()))
-            .await
-            .map_err(|error| Failure::of("the caller was lost", &error))?;
-        return Ok((stream, live, peer.id));
+    }
+}
+
+/// The first call of the awaited peer is taken; every other is refused.
+async fn take_call(
+    incoming: Incoming<TcpStream>,
+    remote: SocketAddr,
+    expected: PeerId,
+    taken: &AtomicBool,
+) -> Option<Call> {
+    let asks = matches!(&incoming.request, Request::Comity(h) if h.protocol == SubProtocol::Verify);
+    if !asks || incoming.peer.id != expected {
+        tracing::error!(%remote, peer = %incoming.peer.id, "another caller was sent away");
+        incoming.refuse(Reason::NotAuthorised).await;
+        return None;
+    }
+    let live = incoming.live_context().ok()?;
+    if taken.swap(true, Ordering::AcqRel) {
+        incoming.refuse(Reason::Busy).await;
+        return None;
+    }
+    match incoming.accept(|_| Ok(())).await {
+        Ok((stream, _)) => Some(Call { stream, live }),
+        Err(error) => {
+            tracing::error!(%remote, %error, "the caller was lost");
+            taken.store(false, Ordering::Release);
+            None
+        }
     }
 }
 
@@ -138,36 +200,56 @@ async fn compare(
     peer: PeerId,
     store: &PeerStore,
 ) -> Outcome {
-    let failed = |error: LiveError| Failure::of("the comparison failed", &error);
+    let failed = |error: LiveError| match is_revoked(&store.poll_changes().known, peer) {
+        true => revoked(peer),
+        false => Failure::of("the comparison failed", &error),
+    };
     let words = exchange(&mut stream, &live)
         .await
         .map_err(failed)?
         .join(" ");
     let same = ask(context, &words).await?;
+    // Not told: whether the words were the same is nothing to a key that we withdrew.
+    if is_revoked(&store.poll_changes().known, peer) {
+        return Err(revoked(peer));
+    }
     let agreed = confirm(&mut stream, same).await.map_err(failed)?;
     let value = json!({ "peer": peer.to_string(), "words": words, "same": agreed });
     if !agreed {
         context.shell.answer(&words, &value);
-        return Err(Failure::no(
-            "the words were not confirmed on both sides: somebody may sit in between",
-        )
-        .detail(format!("peer  {peer}"))
-        .hint(
-            "do not use this connection; compare ids over another channel: `comity trust verify`",
-        ));
+        context.shell.fail_in_words(&not_confirmed(peer));
+        return Ok(Exit::No);
     }
-    let lines = mark_confirmed(store, peer).map_err(|error| {
+    let marked = mark_confirmed(store, peer).map_err(|error| {
         Failure::of(
             "the words agree, but this could not be written down",
             &error,
         )
     })?;
+    let lines = marked.ok_or_else(|| revoked(peer))?;
     context.shell.answer(&words, &value);
     context.shell.say(match lines {
         0 => format!("the words agree. It is not pinned yet: `comity trust add LABEL {peer}`"),
         _ => "the words agree; the entry is marked as confirmed".to_owned(),
     });
     Ok(Exit::Yes)
+}
+
+fn not_confirmed(peer: PeerId) -> Failure {
+    Failure::no("the words were not confirmed on both sides: somebody may sit in between")
+        .detail(format!("peer  {peer}"))
+        .hint("do not use this connection; compare ids over another channel: `comity trust verify`")
+}
+
+/// The same words do not help a key that was withdrawn meanwhile.
+fn revoked(peer: PeerId) -> Failure {
+    Failure::no("the peer's key is revoked; nothing was marked as confirmed")
+        .detail(format!("peer  {peer}"))
+        .because(Reason::Revoked)
+}
+
+fn is_revoked(known: &KnownPeers, peer: PeerId) -> bool {
+    known.revocation_of_key(&peer.key_hash()).is_some()
 }
 
 /// Shows the words and asks the person, at the terminal or over standard input.
@@ -183,7 +265,7 @@ async fn ask(context: &Context, words: &str) -> Result<bool, Failure> {
             asked.map_err(Failure::unable)?.map_err(lost)?
         }
         None => {
-            context.shell.say(format_args!("{words}\n{QUESTION}"));
+            context.shell.tell(format_args!("{words}\n{QUESTION}"));
             let mut answer = String::new();
             let input = tokio::io::BufReader::new(tokio::io::stdin());
             input.take(64).read_line(&mut answer).await.map_err(lost)?;
@@ -193,32 +275,48 @@ async fn ask(context: &Context, words: &str) -> Result<bool, Failure> {
     Ok(answer.trim().eq_ignore_ascii_case("yes"))
 }
 
-/// Marks every pin of the peer; answers how many there are.
-fn mark_confirmed(store: &PeerStore, peer: PeerId) -> Result<usize, UpdateError> {
+/// Marks every pin of the peer; answers how many there are, or `None` when its key is revoked.
+fn mark_confirmed(store: &PeerStore, peer: PeerId) -> Result<Option<usize>, UpdateError> {
     let mut marked = 0;
-    // One edit names one line, and confirming does not move lines.
-    while store
-        .decide_and_record(|known| {
-            let next = known.pins_of(peer).map(|(line, _)| line).nth(marked);
-            let change = next.map(|line| Change {
-                edit: Edit::Confirm {
-                    line,
-                    confirmed: Confirmed {
-                        at: now(),
-                        how: "live".to_owned(),
-                    },
-                },
-                deed: Deed {
-                    action: "confirm".to_owned(),
-                    peer: Some(peer),
-                    detail: "live comparison".to_owned(),
-                },
-            });
-            (next.is_some(), change)
-        })?
-        .0
-    {
-        marked += 1;
+    loop {
+        // One edit names one line, and confirming does not move lines.
+        let (next, _) = store.decide_and_record(|known| {
+            // Here, where no revocation can come in between.
+            if is_revoked(known, peer) {
+                return (Next::Revoked, None);
+            }
+            match known.pins_of(peer).map(|(line, _)| line).nth(marked) {
+                Some(line) => (Next::Marked, Some(confirmation(line, peer))),
+                None => (Next::Done, None),
+            }
+        })?;
+        match next {
+            Next::Marked => marked += 1,
+            Next::Done => return Ok(Some(marked)),
+            Next::Revoked => return Ok(None),
+        }
     }
-    Ok(marked)
+}
+
+enum Next {
+    Marked,
+    Done,
+    Revoked,
+}
+
+fn confirmation(line: usize, peer: PeerId) -> Change {
+    Change {
+        edit: Edit::Confirm {
+            line,
+            confirmed: Confirmed {
+                at: now(),
+                how: "live".to_owned(),
+            },
+        },
+        deed: Deed {
+            action: "confirm".to_owned(),
+            peer: Some(peer),
+            detail: "live comparison".to_owned(),
+        },
+    }
 }
