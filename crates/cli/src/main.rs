@@ -20,16 +20,7 @@ type Outcome = Result<Exit, Failure>;
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Help and version are answers; everything else could not be understood.
-            let exit = if error.use_stderr() {
-                Exit::Unable
-            } else {
-                Exit::Yes
-            };
-            drop(error.print());
-            return exit.into();
-        }
+        Err(error) => return tell_usage(&error).into(),
     };
     let shell = Shell {
         json: cli.global.json,
@@ -44,5 +35,14 @@ fn main() -> ExitCode {
             shell.fail(&failure);
             failure.exit.into()
         }
+    }
+}
+
+/// Help and version are answers, when they can be written; everything else could not be understood.
+fn tell_usage(error: &clap::Error) -> Exit {
+    match error.print() {
+        _ if error.use_stderr() => Exit::Unable,
+        Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => Exit::Unable,
+        _ => Exit::Yes,
     }
 }

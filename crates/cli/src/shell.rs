@@ -41,6 +41,9 @@ pub(crate) struct Failure {
     /// Remedies that can be pasted.
     pub(crate) hints: Vec<String>,
     pub(crate) reason: Option<Reason>,
+    /// Whether standard output carries something else: the failure for programs goes to standard
+    /// error then.
+    pub(crate) after_data: bool,
 }
 
 impl Failure {
@@ -51,6 +54,7 @@ impl Failure {
             details: Vec::new(),
             hints: Vec::new(),
             reason: None,
+            after_data: false,
         }
     }
 
@@ -115,20 +119,36 @@ struct JsonFailure<'a> {
 impl Shell {
     /// Prints the answer, for people or, with `--json`, for programs.
     pub(crate) fn answer(self, text: impl Display, value: &impl Serialize) {
-        if self.json {
-            self.print(serde_json::to_string_pretty(value).unwrap_or_default());
-        } else {
-            self.print(text);
-        }
+        self.answer_or(text, value, |failure| failure);
     }
 
-    /// Prints one line on standard output. A closed pipe is a normal end.
+    /// As [`Self::answer`]; when it cannot be written, `lost` adds what the reader has missed.
+    pub(crate) fn answer_or(
+        self,
+        text: impl Display,
+        value: &impl Serialize,
+        lost: impl FnOnce(Failure) -> Failure,
+    ) {
+        let text = match self.json {
+            true => serde_json::to_string_pretty(value).unwrap_or_default(),
+            false => text.to_string(),
+        };
+        write_answer(self, &format!("{text}\n"), lost);
+    }
+
+    /// Prints the first answer of a command that goes on: one line, for programs too, which read
+    /// until its end.
+    pub(crate) fn announce(self, text: impl Display, value: &impl Serialize) {
+        let text = match self.json {
+            true => serde_json::to_string(value).unwrap_or_default(),
+            false => text.to_string(),
+        };
+        self.print(text);
+    }
+
+    /// Prints one line on standard output.
     pub(crate) fn print(self, text: impl Display) {
-        if let Err(error) = writeln!(anstream::stdout(), "{text}")
-            && error.kind() == io::ErrorKind::BrokenPipe
-        {
-            std::process::exit(0);
-        }
+        write_answer(self, &format!("{text}\n"), |failure| failure);
     }
 
     /// Says something on standard error, unless told to be quiet.
@@ -159,7 +179,11 @@ impl Shell {
                 details: &failure.details,
                 hints: &failure.hints,
             };
-            self.print(serde_json::to_string_pretty(&value).unwrap_or_default());
+            let text = serde_json::to_string_pretty(&value).unwrap_or_default();
+            match failure.after_data {
+                true => self.tell(text),
+                false => self.print(text),
+            }
         }
     }
 
@@ -183,6 +207,22 @@ impl Shell {
         // Nobody is left to tell that standard error is closed.
         drop(writeln!(anstream::stderr(), "{text}"));
     }
+}
+
+/// Writes an answer. A closed pipe is a normal end; an answer that got lost in any other way was not
+/// given, and the process says so and ends.
+fn write_answer(shell: Shell, text: &str, lost: impl FnOnce(Failure) -> Failure) {
+    let mut output = anstream::stdout();
+    let written = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
+    let Err(error) = written else { return };
+    if error.kind() == io::ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    let failure = Failure::unable(format!("the answer cannot be written: {error}"));
+    shell.fail_in_words(&lost(failure));
+    std::process::exit(2);
 }
 
 /// Whether `COMITY_NO_TERMINAL` says that nobody can be asked, for scripts that run in a terminal

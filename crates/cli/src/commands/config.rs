@@ -124,13 +124,13 @@ fn exists(path: &Path) -> String {
     if path.exists() { "read" } else { "not there" }.to_owned()
 }
 
-pub(crate) fn completions(args: &Completions) -> Outcome {
-    clap_complete::generate(
-        args.shell,
-        &mut Cli::command(),
-        "comity",
-        &mut std::io::stdout(),
-    );
+pub(crate) fn completions(context: &Context, args: &Completions) -> Outcome {
+    // The generator panics where it cannot write.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "comity", &mut script);
+    context
+        .shell
+        .print(String::from_utf8_lossy(&script).trim_end());
     Ok(Exit::Yes)
 }
 

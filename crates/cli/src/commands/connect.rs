@@ -165,7 +165,10 @@ async fn on_standard_streams(
         pipe_peer_standard(connection.stream, tokio::io::stdin(), tokio::io::stdout()).await;
     match copied {
         Ok(_) => Ok(Exit::Yes),
-        Err(error) => Err(stream_failure(subject, &error)),
+        Err(error) => Err(Failure {
+            after_data: true,
+            ..stream_failure(subject, &error)
+        }),
     }
 }
 
@@ -201,23 +204,15 @@ async fn on_local(
     drop(dial(context, dialling, &planned, subject).await?);
     let stop = stop_on_signal()?;
     let (listener, place) = listen(local).await?;
-    context.shell.answer(
+    context.shell.announce(
         format_args!("listening on {place}"),
         &json!({ "listening": place, "peer": subject.typed }),
     );
     let _upkeep = dialling.dialer.endpoint().upkeep();
     let report = {
         let (shell, subject) = (context.shell, subject.clone());
-        move |error: DialError| {
-            let mut failure = dial_failure(&subject, &error);
-            // The answer of this command was its listening address.
-            failure.reason = None;
-            crate::shell::Shell {
-                json: false,
-                ..shell
-            }
-            .fail(&failure);
-        }
+        // The answer of this command was its listening address.
+        move |error: DialError| shell.fail_in_words(&dial_failure(&subject, &error))
     };
     let route = Arc::new(planned.route);
     forward(listener, dialling.dialer.clone(), route, stop, report).await;

@@ -40,7 +40,12 @@ pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
         "expires": invitation.expires.to_string(), "addresses": addresses,
         "services": offer.services, "roles": offer.roles, "label": offer.label,
     });
-    context.shell.answer(text.as_str(), &value);
+    context.shell.answer_or(text.as_str(), &value, |failure| {
+        let id = &invitation.id;
+        failure
+            .detail(format!("the invitation {id} was made, and nobody has it"))
+            .hint(format!("withdraw it: `comity invite --withdraw {id}`"))
+    });
     if args.qr && !context.shell.json {
         context.shell.print(identity::qr(&text)?);
     }

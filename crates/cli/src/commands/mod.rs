@@ -28,7 +28,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Verify(args) => verify::verify(context, &args),
         Command::Trust(args) => trust(context, args.command),
         Command::Config(_) => config::show(context),
-        Command::Completions(args) => config::completions(&args),
+        Command::Completions(args) => config::completions(context, &args),
         Command::Man(args) => config::man(context, &args),
     }
 }

@@ -91,7 +91,7 @@ async fn listen_and_serve(
     let address = listener.local_addr().map_err(Failure::unable)?;
     let names: Vec<String> = services.iter().map(|s| s.name.to_string()).collect();
     let id = node.endpoint.credentials().node_id();
-    context.shell.answer(
+    context.shell.announce(
         format_args!("listening on {address}"),
         &json!({ "listening": address.to_string(), "id": id.to_string(), "services": names }),
     );

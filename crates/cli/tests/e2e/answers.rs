@@ -7,7 +7,7 @@ use comity_testkit::foreign::{Program, run};
 use serde_json::Value;
 
 use crate::backend;
-use crate::home::{Home, assert_says, expect_exit};
+use crate::home::{COMITY, Home, Pair, assert_says, expect_exit, quoted_command};
 
 /// Every command that does something.
 const COMMANDS: [&str; 25] = [
@@ -238,10 +238,7 @@ fn a_server_answers_programs_with_its_address() {
         "--json",
     ];
     let serving = home.start(&args);
-    serving.wait_for("\n}");
-    let said = serving.said();
-    let end = said.find("\n}").expect("an end") + 2;
-    let value: Value = serde_json::from_str(&said[..end]).expect("JSON");
+    let value: Value = serde_json::from_str(&serving.wait_for_line("{")).expect("one line");
     assert!(
         value["listening"]
             .as_str()
@@ -249,6 +246,64 @@ fn a_server_answers_programs_with_its_address() {
     );
     assert_eq!(value["id"], home.id());
     assert_eq!(value["services"], serde_json::json!(["echo"]));
+}
+
+#[test]
+fn a_local_port_is_announced_to_programs_in_one_line() {
+    let pair = Pair::new(&[&backend::echo().to_string()], &["default"]);
+    let args = ["connect", "server", "--listen", "127.0.0.1:0", "--json"];
+    let forward = pair.client.start(&args);
+    let value: Value = serde_json::from_str(&forward.wait_for_line("{")).expect("one line");
+    assert_eq!(value["peer"], "server");
+}
+
+#[test]
+fn a_failure_after_data_is_told_to_programs_on_standard_error() {
+    let pair = Pair::new(&[&backend::greeter("data").to_string()], &["default"]);
+    let full = format!(
+        "exec {COMITY} --home {} connect server --json >/dev/full",
+        pair.client.path().display()
+    );
+    let finished = run(Command::new("sh").args(["-c", &full]), b"");
+    assert_eq!(finished.status.code(), Some(2), "{}", finished.err());
+    assert_says(&finished.err(), &["\"ok\": false"]);
+}
+
+#[test]
+fn an_answer_that_cannot_be_written_was_not_given() {
+    let home = Home::new();
+    let to_full = |args: &str| {
+        let line = format!(
+            "exec {COMITY} --home {} {args} >/dev/full",
+            home.path().display()
+        );
+        run(Command::new("sh").args(["-c", &line]), b"")
+    };
+    for args in [
+        "id",
+        "id --json",
+        "id --qr",
+        "trust list --json",
+        "completions bash",
+        "man",
+        "--help",
+        "--version",
+    ] {
+        let finished = to_full(args);
+        assert_eq!(
+            finished.status.code(),
+            Some(2),
+            "{args}: {}",
+            finished.err()
+        );
+    }
+    let finished = to_full("invite --addr host.example:7117");
+    assert_eq!(finished.status.code(), Some(2), "{}", finished.err());
+    let said = finished.err();
+    assert!(!said.contains("COMITY-INVITE-"), "{said}");
+    let withdraw = quoted_command(&said, "withdraw it");
+    home.paste(withdraw).expect_success();
+    assert_eq!(home.json(&["invite", "--list"]), serde_json::json!([]));
 }
 
 #[test]
