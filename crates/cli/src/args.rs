@@ -251,15 +251,18 @@ pub(crate) struct Invite {
 }
 
 /// Redeem an invitation
+///
+/// Asks for it, or reads it from standard input: on the command line it would stay in the shell's
+/// history, and other users of this machine could see it.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  comity join COMITY-INVITE-…                   and the inviter is known under the label it suggests
-  comity join COMITY-INVITE-… --as db1          … under the label db1
-  comity join - < invitation.txt                from standard input: not in the shell's history")]
+  comity join                        paste the invitation; the inviter gets the label it suggests
+  comity join --as db1               … the label db1
+  comity join - < invitation.txt     from a file")]
 pub(crate) struct Join {
-    /// The invitation, or - for standard input
+    /// The invitation; - or nothing for standard input
     #[arg(value_name = "INVITATION")]
-    pub(crate) invitation: String,
+    pub(crate) invitation: Option<String>,
     /// What to call the inviter
     #[arg(long = "as", value_name = "LABEL")]
     pub(crate) label: Option<String>,

@@ -4,14 +4,17 @@ mod args;
 mod commands;
 mod context;
 mod messages;
+mod redact;
 mod shell;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::Cli;
+use crate::args::{Cli, Command};
 use crate::context::Context;
+use crate::redact::{looks_like_invitation, without_invitations};
 use crate::shell::{Exit, Failure, Shell};
 
 /// What a command comes to.
@@ -27,8 +30,9 @@ fn main() -> ExitCode {
         quiet: cli.global.quiet,
     };
     context::start_logging(&cli);
-    let outcome =
-        Context::new(shell, &cli.global).and_then(|context| commands::run(&context, cli.command));
+    let outcome = refuse_invitations(&cli.command)
+        .and_then(|()| Context::new(shell, &cli.global))
+        .and_then(|context| commands::run(&context, cli.command));
     match outcome {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -40,9 +44,25 @@ fn main() -> ExitCode {
 
 /// Help and version are answers, when they can be written; everything else could not be understood.
 fn tell_usage(error: &clap::Error) -> Exit {
+    if error.use_stderr() {
+        let text = error.render().ansi().to_string();
+        // Nobody is left to tell that standard error is closed.
+        drop(write!(anstream::stderr(), "{}", without_invitations(&text)));
+        return Exit::Unable;
+    }
     match error.print() {
-        _ if error.use_stderr() => Exit::Unable,
         Err(cause) if cause.kind() != std::io::ErrorKind::BrokenPipe => Exit::Unable,
         _ => Exit::Yes,
+    }
+}
+
+/// Only two commands take an invitation. Elsewhere it would be quoted, or written down.
+fn refuse_invitations(command: &Command) -> Result<(), Failure> {
+    let takes_one = matches!(command, Command::Join(_) | Command::Connect(_));
+    let given = std::env::args_os().any(|word| looks_like_invitation(&word.to_string_lossy()));
+    match given && !takes_one {
+        true => Err(Failure::unable("this command takes no invitation")
+            .hint("redeem it first: `comity join` asks for it")),
+        false => Ok(()),
     }
 }

@@ -9,6 +9,8 @@ use comity_trust::Reason;
 use nix::sys::termios::{FlushArg, tcflush};
 use serde::Serialize;
 
+use crate::redact::without_invitations;
+
 /// The outcome of a command, as a process tells it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Exit {
@@ -180,6 +182,7 @@ impl Shell {
                 hints: &failure.hints,
             };
             let text = serde_json::to_string_pretty(&value).unwrap_or_default();
+            let text = without_invitations(&text);
             match failure.after_data {
                 true => self.tell(text),
                 false => self.print(text),
@@ -204,6 +207,7 @@ impl Shell {
     }
 
     fn to_stderr(self, text: std::fmt::Arguments<'_>) {
+        let text = without_invitations(&text.to_string());
         // Nobody is left to tell that standard error is closed.
         drop(writeln!(anstream::stderr(), "{text}"));
     }

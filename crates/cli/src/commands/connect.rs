@@ -66,7 +66,7 @@ fn accept_invitation(
         return Ok(peer.to_owned());
     }
     let join = Join {
-        invitation: peer.to_owned(),
+        invitation: None,
         label: args.dial.label.clone(),
         name: None,
         addr: args.dial.addr.clone(),

@@ -1,6 +1,6 @@
 //! `comity invite` and `comity join`.
 
-use std::io::Read;
+use std::io::{self, BufRead, IsTerminal, Read};
 use std::sync::Arc;
 
 use comity_agent::{
@@ -13,6 +13,7 @@ use comity_trust::invitation::Invitation;
 use comity_trust::{Confirmed, Reason};
 use comity_trust::{Edit, Entry, KnownPeers, Name, Names, Origin, Pin, Side, What};
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::Outcome;
 use crate::args::{Invite, Join};
@@ -20,6 +21,9 @@ use crate::commands::{block_on, identity};
 use crate::context::{Context, identity_failure, now, store_failure};
 use crate::messages::{Subject, dial_failure};
 use crate::shell::{Exit, Failure, chain};
+
+/// Bytes read of a pasted invitation: many times what one has, with line breaks and all.
+const MAX_PASTED: u64 = 16 * 1024;
 
 pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
     let home = context.open_home()?;
@@ -60,7 +64,7 @@ pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
     ));
     context
         .shell
-        .say("on the other machine: comity join COMITY-INVITE-…");
+        .say("on the other machine run `comity join`, and paste it there");
     Ok(Exit::Yes)
 }
 
@@ -168,16 +172,9 @@ fn withdraw(context: &Context, invitations: &Invitations, id: &str) -> Outcome {
 }
 
 pub(crate) fn join(context: &Context, args: &Join) -> Outcome {
-    let text = match args.invitation.as_str() {
-        "-" => {
-            let mut text = String::new();
-            std::io::stdin()
-                .take(16 * 1024)
-                .read_to_string(&mut text)
-                .map_err(|error| Failure::unable(format!("cannot read the invitation: {error}")))?;
-            text
-        }
-        text => text.to_owned(),
+    let text = match args.invitation.as_deref() {
+        None | Some("-") => pasted(context)?,
+        Some(text) => Zeroizing::new(text.to_owned()),
     };
     let invitation = Invitation::parse(&text)
         .map_err(|error| Failure::unable(format!("this is no usable invitation: {error}")))?;
@@ -191,6 +188,26 @@ pub(crate) fn join(context: &Context, args: &Join) -> Outcome {
         "joined; reach its services with `comity connect {label}/SERVICE`"
     ));
     Ok(Exit::Yes)
+}
+
+/// The invitation from standard input: all of it, or what a person pastes until it is whole.
+fn pasted(context: &Context) -> Result<Zeroizing<String>, Failure> {
+    let lost = |error: io::Error| Failure::unable(format!("cannot read the invitation: {error}"));
+    let mut text = Zeroizing::new(String::new());
+    let mut input = io::stdin().lock().take(MAX_PASTED);
+    if !io::stdin().is_terminal() {
+        input.read_to_string(&mut text).map_err(lost)?;
+        return Ok(text);
+    }
+    context
+        .shell
+        .tell("paste the invitation, then press Enter (Ctrl-D gives up):");
+    while Invitation::parse(&text).is_err() {
+        if input.read_line(&mut text).map_err(lost)? == 0 {
+            break;
+        }
+    }
+    Ok(text)
 }
 
 /// Redeems an invitation and remembers the inviter. Answers its label, which this endpoint knows

@@ -2,6 +2,7 @@
 
 use crate::backend::{self, Recorder};
 use crate::home::{Home, Pair, assert_says, expect_exit, invite};
+use crate::terminal::at_terminal;
 
 #[test]
 fn an_invitation_works_once_and_again_only_for_the_same_node() {
@@ -114,6 +115,9 @@ fn an_invitation_is_read_from_standard_input_and_survives_line_breaks() {
     joiner
         .talk(&["join", "-", "--as", "server"], mailed.as_bytes())
         .expect_success();
+    joiner
+        .talk(&["join", "--as", "server"], mailed.as_bytes())
+        .expect_success();
     assert_eq!(
         joiner
             .talk(&["connect", "server"], b"x")
@@ -185,4 +189,63 @@ fn nonsense_is_never_offered() {
         assert_says(&server.unable(args), &[said]);
     }
     assert_eq!(server.json(&["invite", "--list"]), serde_json::json!([]));
+}
+
+#[test]
+fn at_a_terminal_join_asks_for_the_invitation() {
+    let server = Home::new();
+    let serving = server.serve(&[&backend::echo().to_string()]);
+    let invitation = invite(&server, &serving, "laptop", &["default"]);
+    let joiner = Home::new();
+    let Some(joining) = at_terminal(&joiner, "comity join --as server") else {
+        return;
+    };
+    joining.wait_for("paste the invitation, then press Enter");
+    joining.write(format!("{invitation}\n").as_bytes());
+    joining.wait_for("joined; reach its services");
+    joining.finish().expect_success();
+}
+
+#[test]
+fn no_message_quotes_an_invitation_that_could_be_used() {
+    let server = Home::new();
+    let address = backend::nobody().to_string();
+    let text = server.yes(&["invite", "--addr", &address]);
+    let home = Home::new();
+    let body = text.trim_start_matches("COMITY-INVITE-");
+    let lower = text.to_lowercase();
+    for args in [
+        &[text.as_str()][..],
+        &["trust", &text],
+        &["trust", "find", &text],
+        &["trust", "find", &lower],
+        &["trust", "add", &text, &server.id()],
+        &["trust", "add", "db1", &text],
+        &["trust", "remove", &text],
+        &["trust", "scan", &text],
+        &["trust", "explain", &text],
+        &["trust", "approve", &text],
+        &["id", &text],
+        &["verify", "--live", &text],
+        &["serve", "80", "--allow", &text],
+        &["connect", &text, "--as", &text],
+        &["connect", &text, "--addr", &text],
+        &["connect", &text],
+        &["connect", "db1", "--trust", &text],
+        &["join", &text, "--as", &text],
+        &["join", &text, "--addr", &text],
+        &["join", &text, "again", &text],
+    ] {
+        for json in [&[][..], &["--json"]] {
+            let finished = home.run(&[args, json].concat());
+            assert_ne!(finished.status.code(), Some(0), "{args:?}");
+            let said = finished.out() + &finished.err();
+            assert!(!said.to_uppercase().contains(&body[..40]), "{said}");
+        }
+    }
+    assert_says(
+        &home.unable(&["trust", "find", &text]),
+        &["this command takes no invitation", "comity join"],
+    );
+    assert!(!home.known_peers().contains(&body[..40]));
 }
