@@ -11,10 +11,14 @@ cd "$(dirname "$0")/.."
 
 # Where rustup puts cargo, before the next login.
 export PATH="$PATH:${HOME:-/root}/.cargo/bin"
-# Nobody is asked anything: Carol meets Alice without a person at the terminal.
-export COMITY_NO_TERMINAL=1
 
 comity=${COMITY_DEMO_BINARY:-}
+# Settings of whoever runs this are not part of it.
+for variable in "${!COMITY_@}"; do
+    unset "$variable"
+done
+# Nobody is asked anything: Carol meets Alice without a person at the terminal.
+export COMITY_NO_TERMINAL=1
 if [ -z "$comity" ]; then
     scripts/setup.sh build
     echo "$ cargo build --package comity"

@@ -7,8 +7,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Servers live in sbin, which is not in every user's PATH.
-export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+# Servers live in sbin, which is not in every user's PATH, and cargo where rustup puts it, before the
+# next login.
+export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:${HOME:-/root}/.cargo/bin"
 
 scripts/setup.sh
 scripts/retry.sh cargo fetch --quiet --locked

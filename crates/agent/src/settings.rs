@@ -120,6 +120,11 @@ impl ConfigFile {
         }
     }
 
+    /// Whether there was a file to read.
+    pub fn is_read(&self) -> bool {
+        !self.path.as_os_str().is_empty()
+    }
+
     /// What this node suggests to be called.
     pub fn name(&self) -> Option<Setting<String>> {
         self.setting(self.keys.name.as_ref())

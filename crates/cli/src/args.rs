@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{FalseyValueParser, Resettable};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use comity_trust::Mode;
 
 /// Mutual recognition for peers.
@@ -28,6 +29,27 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+impl Cli {
+    /// Reads the command line and the environment. An empty variable counts as unset, as everywhere
+    /// with us.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let matches = without_empty_variables(Self::command()).try_get_matches()?;
+        Self::from_arg_matches(&matches).map_err(|error| error.format(&mut Self::command()))
+    }
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|arg| {
+            let empty = |name| std::env::var_os(name).is_some_and(|value| value.is_empty());
+            match arg.get_env().is_some_and(empty) {
+                true => arg.env(Resettable::Reset),
+                false => arg,
+            }
+        })
+        .mut_subcommands(without_empty_variables)
+}
+
 /// Flags of every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Global options")]
@@ -48,7 +70,7 @@ pub(crate) struct Global {
     #[arg(long, short, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
     /// Log as JSON lines
-    #[arg(long, global = true, env = "COMITY_LOG_JSON", hide = true)]
+    #[arg(long, global = true, env = "COMITY_LOG_JSON", hide = true, value_parser = FalseyValueParser::new())]
     pub(crate) log_json: bool,
 }
 

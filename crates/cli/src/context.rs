@@ -112,6 +112,12 @@ impl Context {
     }
 }
 
+/// What a variable says; nothing when it is empty.
+pub(crate) fn environment(name: &str) -> Option<String> {
+    let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+    Some(value.to_string_lossy().into_owned())
+}
+
 /// The wall time.
 pub(crate) fn now() -> UnixTime {
     UnixTime::from(SystemTime::now())
@@ -190,7 +196,7 @@ pub(crate) fn node_failure(error: &NodeError) -> Failure {
 }
 
 /// Logs go to standard error: a server tells what it does, a command only what is wrong.
-pub(crate) fn start_logging(cli: &Cli) {
+pub(crate) fn start_logging(shell: Shell, cli: &Cli) {
     let usual = match cli.command {
         Command::Serve(_) => "info",
         _ => "error",
@@ -201,7 +207,16 @@ pub(crate) fn start_logging(cli: &Cli) {
         (false, 1) => "info,comity_tls=debug,comity_tunnel=debug,comity_store=debug".to_owned(),
         (false, _) => "trace".to_owned(),
     };
-    let filter = EnvFilter::try_from_env("COMITY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let asked =
+        environment("COMITY_LOG").map(|text| EnvFilter::try_new(&text).map_err(|e| (text, e)));
+    let filter = match asked {
+        Some(Ok(filter)) => filter,
+        Some(Err((text, error))) => {
+            shell.warn(format_args!("COMITY_LOG={text} is ignored: {error}"));
+            EnvFilter::new(level)
+        }
+        None => EnvFilter::new(level),
+    };
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

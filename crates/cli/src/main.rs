@@ -10,8 +10,6 @@ mod shell;
 use std::io::Write;
 use std::process::ExitCode;
 
-use clap::Parser;
-
 use crate::args::{Cli, Command};
 use crate::context::Context;
 use crate::redact::{looks_like_invitation, without_invitations};
@@ -21,7 +19,7 @@ use crate::shell::{Exit, Failure, Shell};
 type Outcome = Result<Exit, Failure>;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match Cli::read() {
         Ok(cli) => cli,
         Err(error) => return tell_usage(&error).into(),
     };
@@ -29,7 +27,7 @@ fn main() -> ExitCode {
         json: cli.global.json,
         quiet: cli.global.quiet,
     };
-    context::start_logging(&cli);
+    context::start_logging(shell, &cli);
     let outcome = refuse_invitations(&cli.command)
         .and_then(|()| Context::new(shell, &cli.global))
         .and_then(|context| commands::run(&context, cli.command));

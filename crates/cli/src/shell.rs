@@ -232,7 +232,14 @@ fn write_answer(shell: Shell, text: &str, lost: impl FnOnce(Failure) -> Failure)
 /// Whether `COMITY_NO_TERMINAL` says that nobody can be asked, for scripts that run in a terminal
 /// before which nobody sits.
 pub(crate) fn no_terminal() -> bool {
-    std::env::var_os("COMITY_NO_TERMINAL").is_some()
+    let said = std::env::var_os("COMITY_NO_TERMINAL").unwrap_or_default();
+    !means_no(&said.to_string_lossy())
+}
+
+/// The ways to switch a variable off, as for those that are flags as well.
+fn means_no(value: &str) -> bool {
+    const NO: [&str; 7] = ["", "0", "n", "no", "f", "false", "off"];
+    NO.contains(&value.to_lowercase().as_str())
 }
 
 /// The person at the terminal, even while standard input and output carry data.

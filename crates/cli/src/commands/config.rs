@@ -1,31 +1,31 @@
 //! `comity config show`, `comity completions`, `comity man`.
 
 use std::fmt::Display;
-use std::path::Path;
 
 use clap::CommandFactory;
 use comity_agent::{ConfigFile, DEFAULT_LISTEN, Setting, Source};
-use comity_store::HomeFile;
+use comity_store::{Home, HomeFile, StoreError};
 use comity_trust::Mode;
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::{Cli, Completions, Man};
-use crate::context::{Context, mode_setting};
+use crate::context::{Context, environment, mode_setting, store_failure};
 use crate::shell::{Exit, Failure};
 
 pub(crate) fn show(context: &Context) -> Outcome {
-    let (config, file) = match context.open_home() {
+    let (config, file) = match Home::open(&context.home.value) {
         Ok(home) => (context.config(&home)?, home.path(HomeFile::Config)),
         // Settings can be asked for before there is a home.
-        Err(_) => (
+        Err(StoreError::NoHome { .. }) => (
             ConfigFile::default(),
             context.home.value.join(HomeFile::Config.name()),
         ),
+        Err(error) => return Err(store_failure(&error)),
     };
-    let environment = |name| std::env::var(name).ok().map(|v| (v, name));
+    let variable = |name| environment(name).map(|v| (v, name));
     let mode = |name, from_file, default| -> Result<Setting<Mode>, Failure> {
-        match environment(name) {
+        match variable(name) {
             Some((text, name)) => {
                 let mode = text
                     .parse()
@@ -35,7 +35,7 @@ pub(crate) fn show(context: &Context) -> Outcome {
             None => mode_setting(None, from_file, "", default),
         }
     };
-    let listen = match environment("COMITY_LISTEN") {
+    let listen = match variable("COMITY_LISTEN") {
         Some((value, name)) => Setting::new(value, Source::Environment(name)),
         None => config
             .listen()
@@ -50,7 +50,12 @@ pub(crate) fn show(context: &Context) -> Outcome {
         (
             "config file".to_owned(),
             file.display().to_string(),
-            exists(&file),
+            if config.is_read() {
+                "read"
+            } else {
+                "not there"
+            }
+            .to_owned(),
         ),
         row(
             "dial.trust",
@@ -118,10 +123,6 @@ fn row<T: Display>(name: &str, setting: &Setting<T>) -> (String, String, String)
         setting.value.to_string(),
         setting.source.to_string(),
     )
-}
-
-fn exists(path: &Path) -> String {
-    if path.exists() { "read" } else { "not there" }.to_owned()
 }
 
 pub(crate) fn completions(context: &Context, args: &Completions) -> Outcome {

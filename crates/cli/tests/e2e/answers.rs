@@ -1,9 +1,10 @@
 //! What every command has: help with examples, answers for programs, exit codes.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
-use comity_testkit::foreign::{Program, run};
+use comity_testkit::foreign::{Program, Running, run};
 use serde_json::Value;
 
 use crate::backend;
@@ -335,6 +336,81 @@ fn config_show_says_where_each_setting_comes_from() {
         &home.yes(&["config", "show"]),
         &["dial.trust", "pin", "config.toml:4"],
     );
+}
+
+#[test]
+fn config_show_falls_back_to_defaults_only_where_there_is_no_home() {
+    let none = Home::empty();
+    assert_says(
+        &none.yes(&["config", "show"]),
+        &["config.toml", "not there"],
+    );
+    let home = Home::new();
+    assert_says(&home.yes(&["config", "show"]), &["not there"]);
+    fs::write(home.path().join("config.toml"), "").expect("written");
+    let shown = home.yes(&["config", "show"]);
+    assert!(!shown.contains("not there"), "{shown}");
+    fs::set_permissions(home.path(), fs::Permissions::from_mode(0o777)).expect("set");
+    assert_says(&home.unable(&["config", "show"]), &["chmod"]);
+}
+
+#[test]
+fn an_empty_variable_counts_as_unset_and_a_switch_may_be_off() {
+    let home = Home::new();
+    let mut command = home.command(&["config", "show", "--json"]);
+    for name in [
+        "COMITY_HOME",
+        "COMITY_TRUST",
+        "COMITY_ACCEPT",
+        "COMITY_LISTEN",
+        "COMITY_PASSPHRASE_FILE",
+        "COMITY_LOG",
+        "COMITY_LOG_JSON",
+    ] {
+        command.env(name, "");
+    }
+    let finished = run(&mut command, b"").expect_success();
+    assert_eq!(finished.err(), "");
+    assert!(
+        !finished.out().contains("environment"),
+        "{}",
+        finished.out()
+    );
+    for (command, variable) in [
+        (&["connect", "x"][..], "COMITY_TRUST"),
+        (&["serve", "1", "--listen", "256.0.0.1:1"], "COMITY_ACCEPT"),
+    ] {
+        let mut command = home.command(command);
+        let said = run(command.env(variable, ""), b"").err();
+        assert!(!said.contains("a value is required"), "{said}");
+        assert!(!said.contains("no such trust mode"), "{said}");
+    }
+}
+
+#[test]
+fn logs_are_json_when_the_environment_says_so_and_a_bad_filter_is_said() {
+    let home = Home::new();
+    let start = |name: &str, value: &str| {
+        let args = ["serve", "1", "--listen", "127.0.0.1:0"];
+        let serving = Running::start(home.command(&args).env(name, value));
+        serving.wait_for("listening on ");
+        let address = serving.wait_for_line("listening on ");
+        let address = address.rsplit(' ').next().expect("an address").to_owned();
+        // Whoever speaks no TLS is worth a line.
+        drop(Home::new().run(&["connect", &address, "--trust", "tofu"]));
+        serving
+    };
+    for (value, json) in [("1", true), ("true", true), ("0", false), ("false", false)] {
+        let serving = start("COMITY_LOG_JSON", value);
+        serving.wait_for("waits for approval");
+        assert_eq!(serving.said().contains("{\"timestamp\""), json, "{value}");
+    }
+    let serving = start("COMITY_LOG", "comity_tls=loudly");
+    assert_says(
+        &serving.said(),
+        &["COMITY_LOG=comity_tls=loudly is ignored"],
+    );
+    serving.wait_for("waits for approval");
 }
 
 #[test]
