@@ -26,7 +26,7 @@ pub struct Planning<'a> {
 pub struct Planned {
     /// What the PEER meant.
     pub target: Target,
-    /// The name under which the peer is remembered, unless it was named by id.
+    /// The name under which the peer is remembered; none for an id without a label.
     pub name: Option<Name>,
     /// Where and how to dial.
     pub route: Route,
@@ -72,8 +72,10 @@ impl Planned {
     ) -> Result<Self, PlanError> {
         let target = resolve(text, known)?;
         let mut expectation = target.expectation();
-        if let Some(label) = planning.label {
-            expectation.name = Some(label_of(label)?);
+        let label = planning.label.map(label_of).transpose()?;
+        // Whoever is named by id is expected by nothing else: its label is for afterwards.
+        if label.is_some() && !matches!(target, Target::Id { .. }) {
+            expectation.name.clone_from(&label);
         }
         let given = planning.address.map(address_of).transpose()?;
         let addresses = match &given {
@@ -85,7 +87,7 @@ impl Planned {
         }
         let addresses = addresses.iter().filter_map(host_and_port).collect();
         Ok(Self {
-            name: expectation.name.clone(),
+            name: label.or_else(|| expectation.name.clone()),
             route: Route {
                 addresses,
                 request: DialRequest {

@@ -13,8 +13,8 @@ use comity_tls::{
     alert_of,
 };
 use comity_trust::{
-    Confirmed, Direction, Edit, Entry, Mode, Name, Names, Origin, Pin, Reason, Refusal, Side,
-    Target, What,
+    Confirmed, Direction, Edit, Entry, KnownPeers, Mode, Name, Names, Origin, Pin, Reason, Refusal,
+    Side, Target, What, resolve,
 };
 use comity_tunnel::{LocalListener, forward, pipe_peer_standard};
 use serde_json::json;
@@ -107,9 +107,15 @@ fn plan(
         Some("none") => Alpn::None,
         Some(protocol) => Alpn::Other(protocol.as_bytes().to_vec()),
     };
+    let known = &dialling.dialer.endpoint().store().snapshot().known;
+    // A joined peer has its label already.
+    let joined = comity_trust::invitation::has_prefix(&args.peer);
+    let label = options.label.as_deref().filter(|_| !joined);
+    if let Some(label) = label {
+        check_label(peer, label, known)?;
+    }
     let planning = Planning {
-        // A joined peer has its label already.
-        label: options.label.as_deref().filter(|_| peer.contains(':')),
+        label,
         address: options.addr.as_deref(),
         alpn,
         versions: if args.tls12 {
@@ -118,8 +124,43 @@ fn plan(
             Versions::Tls13
         },
     };
-    let known = &dialling.dialer.endpoint().store().snapshot().known;
     Planned::of(peer, known, dialling.mode, wish, &planning).map_err(|error| plan_failure(&error))
+}
+
+/// `--as` gives a label to a peer that has none. It renames nobody, and takes nobody's label.
+fn check_label(peer: &str, label: &str, known: &KnownPeers) -> Result<(), Failure> {
+    let name = Name::label(label).map_err(|e| Failure::unable(format!("--as {label}: {e}")))?;
+    match resolve(peer, known) {
+        Ok(Target::Known { label: known, .. }) if known != name => Err(Failure::unable(format!(
+            "--as {label}: `{known}` is a label already, and stays it"
+        ))
+        .hint(format!(
+            "leave out --as, or name the peer by its address: HOST:PORT --as {label}"
+        ))),
+        Ok(Target::Id { id, .. }) => {
+            if let Some(other) = label_of(id, known).filter(|other| *other != name) {
+                return Err(Failure::unable(format!(
+                    "--as {label}: this id is known as `{other}` already"
+                ))
+                .hint(format!("`comity connect {other}`")));
+            }
+            match super::memory::peers_named(known, &name).contains(&id)
+                || !known.has_pin_named(&name)
+            {
+                true => Ok(()),
+                false => Err(Failure::unable(format!("`{label}` is another peer here"))
+                    .hint("choose another label with --as")),
+            }
+        }
+        // Anything else is judged where it is planned.
+        _ => Ok(()),
+    }
+}
+
+fn label_of(id: PeerId, known: &KnownPeers) -> Option<Name> {
+    known
+        .pins_of(id)
+        .find_map(|(_, entry)| entry.names.label().cloned())
 }
 
 pub(crate) fn plan_failure(error: &PlanError) -> Failure {
@@ -267,7 +308,10 @@ pub(crate) async fn dial(
     let before = pins(store, planned);
     let dialled = match planned.route.dial(&dialling.dialer).await {
         Err(DialError::Refused { refusal, chain })
-            if dialling.ask && refusal.reason == Reason::Unknown =>
+            // Whoever names an id wants that peer: another one is not asked about.
+            if dialling.ask
+                && refusal.reason == Reason::Unknown
+                && planned.route.request.expectation.id.is_none() =>
         {
             if !ask(store, planned, subject, &refusal, &chain)? {
                 return Err(dial_failure(
@@ -297,6 +341,7 @@ pub(crate) async fn dial(
     for warning in &connection.peer.warnings {
         context.shell.warn(warning_text(&subject.typed, warning));
     }
+    pin_named_id(store, planned)?;
     remember_address(store, planned, connection.peer.id);
     Ok(connection)
 }
@@ -449,6 +494,47 @@ fn add_first(
             Failure::of("the first key could not be written down", &error)
                 .because(Reason::StoreError)
         })
+}
+
+/// A peer that was named by its full id, and answered with it, is known under its label from now on:
+/// the id came from the operator and not from the connection.
+fn pin_named_id(store: &PeerStore, planned: &Planned) -> Result<(), Failure> {
+    let (Target::Id { id, .. }, Some(label)) = (&planned.target, &planned.name) else {
+        return Ok(());
+    };
+    let mut entry = Entry::new(
+        Side::Dial,
+        Names::one(label.clone()),
+        What::Pin(Pin::from(*id)),
+    );
+    entry.attributes.origin = Some(Origin::Hand);
+    entry.attributes.added = Some(now());
+    entry.attributes.confirmed = Some(Confirmed {
+        at: now(),
+        how: "id".to_owned(),
+    });
+    let address = planned.route.addresses.iter();
+    let address = address.filter_map(|(host, port)| Name::host_port(host, *port).ok());
+    entry.attributes.addr = address.collect();
+    let pinned = store.decide_and_record(|known| {
+        let known_by_label = label_of(*id, known).is_some();
+        let change = (!known_by_label).then(|| Change {
+            edit: Edit::Add(Box::new(entry.clone())),
+            deed: Deed {
+                action: "add".to_owned(),
+                peer: Some(*id),
+                detail: label.to_string(),
+            },
+        });
+        ((), change)
+    });
+    pinned.map(drop).map_err(|error| {
+        Failure::of(
+            format!("{label} answered, but could not be remembered"),
+            &error,
+        )
+        .because(Reason::StoreError)
+    })
 }
 
 /// Notes where a labelled peer answered, so that its label suffices the next time. A failure costs

@@ -386,3 +386,68 @@ fn modes_that_accept_anybody_need_to_be_meant_and_warn_each_time() {
         }
     }
 }
+
+#[test]
+fn a_peer_that_is_named_by_its_full_id_is_pinned_under_the_label_it_is_given() {
+    let stage = Stage::new();
+    let (id, address) = (stage.server.id(), stage.address());
+    let named = ["connect", &id, "--addr", &address, "--as", "db1"];
+    let finished = stage.client.talk(&named, b"data").expect_success();
+    assert_eq!(finished.out(), "data");
+    let entry = &stage.client.json(&["trust", "show", "db1"])[0];
+    assert_eq!(entry["what"], id);
+    assert_eq!(entry["origin"], "hand");
+    assert_eq!(entry["addresses"], serde_json::json!([address]));
+    let confirmed = entry["confirmed"].as_str().expect("the id was named");
+    assert!(confirmed.ends_with("/id"), "{confirmed}");
+    for args in [&named[..], &["connect", "db1"]] {
+        let again = stage.client.talk(args, b"again").expect_success();
+        assert_eq!(again.out(), "again");
+    }
+    assert_eq!(
+        stage
+            .client
+            .json(&["trust", "list"])
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
+    // A label renames nobody, and is taken from nobody.
+    let other = Home::new().id();
+    for (args, said) in [
+        (
+            &["connect", "db1", "--as", "db2"][..],
+            "`db1` is a label already",
+        ),
+        (
+            &["connect", &id, "--addr", &address, "--as", "db2"],
+            "this id is known as `db1` already",
+        ),
+        (
+            &["connect", &other, "--addr", &address, "--as", "db1"],
+            "`db1` is another peer here",
+        ),
+    ] {
+        assert_says(&stage.client.unable(args), &[said]);
+    }
+}
+
+#[test]
+fn another_key_than_the_one_that_was_named_is_not_asked_about() {
+    let stage = Stage::new();
+    let other = Home::new().id();
+    let line = format!(
+        "echo through | comity connect {other} --addr {} --as server",
+        stage.address()
+    );
+    let Some(running) = at_terminal(&stage.client, &line) else {
+        return;
+    };
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.out());
+    assert_says(
+        &finished.out(),
+        &["its key is not the one that was asked for"],
+    );
+    assert!(stage.entry().is_null());
+}
