@@ -76,8 +76,15 @@ fn offer(context: &Context, args: &Invite) -> Result<Offer, Failure> {
                 .map_err(|e| Failure::unable(format!("--for {service}: {e}")))?;
         }
     }
+    let home = context.open_home()?;
     if let Some(label) = &args.label {
-        Name::label(label).map_err(|e| Failure::unable(format!("--as {label}: {e}")))?;
+        let name = Name::label(label).map_err(|e| Failure::unable(format!("--as {label}: {e}")))?;
+        // Who joins would quietly be called by another name than the one that was chosen.
+        let store = context.store(&home, "comity invite")?;
+        if store.snapshot().known.has_pin_named(&name) {
+            return Err(Failure::no(format!("`{label}` is another peer here"))
+                .hint("choose another label with --as, or remove that peer first"));
+        }
     }
     let addresses = args
         .addr
@@ -100,7 +107,6 @@ fn offer(context: &Context, args: &Invite) -> Result<Offer, Failure> {
                 .hint("say where we are reached: `--addr HOST:PORT`"),
         );
     }
-    let home = context.open_home()?;
     let our_name = context.config(&home)?.name().map(|s| s.value);
     Ok(Offer {
         label: args.label.clone(),

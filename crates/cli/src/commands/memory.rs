@@ -348,24 +348,48 @@ pub(crate) fn revoke(context: &Context, args: &TrustRevoke) -> Outcome {
     let home = context.open_home()?;
     let store = context.store(&home, "comity trust revoke")?;
     let pins = pins_to_revoke(&store.snapshot().known, &args.peer)?;
+    let mut before = Vec::new();
     for pin in &pins {
-        let any: Names = "*".parse().map_err(Failure::unable)?;
-        let mut entry = Entry::new(Side::Both, any, What::Revoked(*pin));
-        entry.attributes.origin = Some(Origin::Hand);
-        entry.attributes.added = Some(now());
-        apply(&store, pin_peer(pin), "revoke", &args.peer, |_| {
-            Ok(Edit::Add(Box::new(entry.clone())))
-        })?;
+        if let Some(line) = revoke_pin(&store, pin, &args.peer)? {
+            let pin = pin_text(pin);
+            before.push(format!("{pin} is revoked already (known_peers:{line})"));
+        }
     }
     let texts: Vec<String> = pins.iter().map(pin_text).collect();
     context.shell.answer(
         format_args!("revoked {}", texts.join(", ")),
         &json!({ "revoked": texts }),
     );
-    context
-        .shell
-        .say("its open connections close within a second; the revocation is permanent");
+    for line in &before {
+        context.shell.say(line);
+    }
+    if before.len() < pins.len() {
+        context
+            .shell
+            .say("its open connections close within a second; the revocation is permanent");
+    }
     Ok(Exit::Yes)
+}
+
+/// Revokes a key; when it was revoked before, answers the line that says so, and changes nothing.
+fn revoke_pin(store: &PeerStore, pin: &Pin, named: &str) -> Result<Option<usize>, Failure> {
+    let any: Names = "*".parse().map_err(Failure::unable)?;
+    let mut entry = Entry::new(Side::Both, any, What::Revoked(*pin));
+    entry.attributes.origin = Some(Origin::Hand);
+    entry.attributes.added = Some(now());
+    let decided = store.decide_and_record(|known| match revocation(known, pin) {
+        Some(line) => (Some(line), None),
+        None => {
+            let edit = Edit::Add(Box::new(entry.clone()));
+            let deed = Deed {
+                action: "revoke".to_owned(),
+                peer: pin_peer(pin),
+                detail: named.to_owned(),
+            };
+            (None, Some(Change { edit, deed }))
+        }
+    });
+    Ok(decided.map_err(|error| update_failure(&error))?.0)
 }
 
 fn pins_to_revoke(known: &KnownPeers, peer: &str) -> Result<Vec<Pin>, Failure> {

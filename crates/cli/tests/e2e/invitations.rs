@@ -159,6 +159,15 @@ fn a_label_that_is_taken_costs_no_invitation() {
 }
 
 #[test]
+fn no_invitation_is_made_for_a_label_that_is_taken() {
+    let server = Home::new();
+    server.yes(&["trust", "add", "laptop", &Home::new().id()]);
+    let said = server.no(&["invite", "--addr", "host.example:7117", "--as", "laptop"]);
+    assert_says(&said, &["`laptop` is another peer here", "--as"]);
+    assert_eq!(server.json(&["invite", "--list"]), serde_json::json!([]));
+}
+
+#[test]
 fn a_role_given_with_the_invitation_is_attested_from_then_on() {
     let server = Home::new();
     let serving = server.serve(&[&backend::echo().to_string()]);

@@ -142,6 +142,11 @@ fn a_revocation_stays_whatever_is_removed_or_added() {
         &home.yes(&["trust", "show", "db1"]),
         &["REVOKED    known_peers:3"],
     );
+    // Twice is as good as once.
+    let before = home.known_peers();
+    let again = home.run(&["trust", "revoke", "db1"]).expect_success();
+    assert_says(&again.err(), &["is revoked already (known_peers:3)"]);
+    assert_eq!(home.known_peers(), before);
     home.yes(&["trust", "remove", "db1"]);
     for args in [
         &["trust", "add", "db1", &id][..],
