@@ -195,6 +195,7 @@ pub(crate) enum ProxyVersion {
 #[command(after_help = "Examples:
   comity connect db1                           the default service of the peer labelled db1
   comity connect db1/metrics --listen 9100     a local port for its service `metrics`
+  comity connect db1 --listen unix:/run/user/1000/db1   a socket that only you may use
   comity connect db.example:7117 --as db1      first contact by address, remembered as db1
   ssh -o ProxyCommand='comity connect %h/ssh' host
   comity connect foreign.example:443 --trust ca --ca corp.pem")]
@@ -202,7 +203,10 @@ pub(crate) struct Connect {
     /// Whom, and which service: PEER[/SERVICE]
     #[arg(value_name = "PEER[/SERVICE]")]
     pub(crate) peer: String,
-    /// Listen locally instead of using standard input and output: PORT, ADDR:PORT or unix:PATH
+    /// Listen locally instead of using standard input and output: unix:PATH, PORT or ADDR:PORT
+    ///
+    /// Whoever connects there uses the peer's service in our name. A unix:PATH is open to this user
+    /// alone, which is better on a machine with others; a port is open to all of them.
     #[arg(long, value_name = "LOCAL")]
     pub(crate) listen: Option<String>,
     #[command(flatten)]

@@ -1,6 +1,5 @@
 //! `comity connect`: a peer's service on standard input and output, or on a local port.
 
-use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,11 +17,12 @@ use comity_trust::{
 };
 use comity_tunnel::{LocalListener, forward, pipe_peer_standard};
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::Outcome;
 use crate::args::{Connect, DialOptions, Join};
 use crate::commands::serve::stop_on_signal;
+use crate::commands::socket_file::SocketFile;
 use crate::commands::{block_on, invite};
 use crate::context::{Context, check_mode, mode_setting, now};
 use crate::messages::{Subject, dial_failure, pin_text, warning_text};
@@ -244,7 +244,7 @@ async fn on_local(
     // Once now: a refusal, or a question at first use, is better met here than by the first client.
     drop(dial(context, dialling, &planned, subject).await?);
     let stop = stop_on_signal()?;
-    let (listener, place) = listen(local).await?;
+    let (listener, place, socket) = listen(local).await?;
     context.shell.announce(
         format_args!("listening on {place}"),
         &json!({ "listening": place, "peer": subject.typed }),
@@ -257,24 +257,25 @@ async fn on_local(
     };
     let route = Arc::new(planned.route);
     forward(listener, dialling.dialer.clone(), route, stop, report).await;
-    if let Some(path) = place.strip_prefix("unix:") {
-        drop(std::fs::remove_file(path));
-    }
+    drop(socket);
     Ok(Exit::Yes)
 }
 
-async fn listen(local: &str) -> Result<(LocalListener, String), Failure> {
+async fn listen(local: &str) -> Result<(LocalListener, String, Option<SocketFile>), Failure> {
     let failed =
         |error: std::io::Error| Failure::unable(format!("cannot listen on {local}: {error}"));
     if let Some(path) = local
         .strip_prefix("unix:")
         .or(local.starts_with('/').then_some(local))
     {
-        remove_stale_socket(Path::new(path));
-        let listener = UnixListener::bind(path).map_err(failed)?;
-        return Ok((LocalListener::Unix(listener), format!("unix:{path}")));
+        let (listener, file) = SocketFile::listen(Path::new(path)).map_err(failed)?;
+        return Ok((
+            LocalListener::Unix(listener),
+            format!("unix:{path}"),
+            Some(file),
+        ));
     }
-    let address = match local.parse::<u16>() {
+    let address = match local.strip_prefix(':').unwrap_or(local).parse::<u16>() {
         Ok(port) => format!("127.0.0.1:{port}"),
         Err(_) => local.to_owned(),
     };
@@ -283,18 +284,7 @@ async fn listen(local: &str) -> Result<(LocalListener, String), Failure> {
     if !address.ip().is_loopback() {
         tracing::warn!(%address, "everybody who reaches this address uses the peer in our name");
     }
-    Ok((LocalListener::Tcp(listener), address.to_string()))
-}
-
-/// A socket that nobody listens on is left over from a process that was killed.
-fn remove_stale_socket(path: &Path) {
-    let is_socket = path
-        .symlink_metadata()
-        .is_ok_and(|m| m.file_type().is_socket());
-    let is_dead = || std::os::unix::net::UnixStream::connect(path).is_err();
-    if is_socket && is_dead() {
-        drop(std::fs::remove_file(path));
-    }
+    Ok((LocalListener::Tcp(listener), address.to_string(), None))
 }
 
 /// Dials; at first use asks the person at the terminal, if there is one, and dials again.

@@ -8,6 +8,7 @@ mod invite;
 mod memory;
 mod queue;
 mod serve;
+mod socket_file;
 mod verify;
 
 use std::future::Future;

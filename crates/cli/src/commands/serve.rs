@@ -1,11 +1,11 @@
 //! `comity serve`.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use comity_agent::{ConfigFile, DEFAULT_LISTEN, Node};
 use comity_tls::{Acceptor, AcceptorConfig, LeafProfile, Limits, ServiceName, Versions};
-use comity_trust::{AllowRule, Direction, KnownPeers, Mode};
+use comity_trust::{AllowRule, DEFAULT_PORT, Direction, KnownPeers, Mode};
 use comity_tunnel::{Capacity, DEFAULT_SERVICE, Service, Services, Target, serve as run};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -49,6 +49,7 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
             ..AcceptorConfig::default()
         },
     );
+    block_on(warn_of_names_read_as_hosts(context, args))?;
     block_on(listen_and_serve(
         context, &listen, &node, acceptor, services, capacity,
     ))?
@@ -74,6 +75,22 @@ fn warn_of_strangers(context: &Context, services: &Services, known: &KnownPeers)
                 }
                 _ => {}
             }
+        }
+    }
+}
+
+/// `db:5432` is a host and a port; whoever wanted a service called db finds out only when it is used.
+async fn warn_of_names_read_as_hosts(context: &Context, args: &Serve) {
+    for text in &args.targets {
+        let Some((name, port)) = text.split_once(':') else {
+            continue;
+        };
+        let like_a_service =
+            name.parse::<ServiceName>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
+        if like_a_service && tokio::net::lookup_host(text).await.is_err() {
+            context.shell.warn(format_args!(
+                "reading `{text}` as port {port} of the host {name}, which is not found; for a service called {name} write {name}={port}"
+            ));
         }
     }
 }
@@ -107,36 +124,50 @@ async fn listen_and_serve(
     Ok(Exit::Yes)
 }
 
-/// A token that SIGINT or SIGTERM cancels. Called before we say that we listen: whoever reads that
+/// A token that SIGINT, SIGTERM or SIGHUP cancels: a terminal that is closed ends its commands in good
+/// order. Called before we say that we listen: whoever reads that
 /// may send the signal at once.
 pub(crate) fn stop_on_signal() -> Result<CancellationToken, Failure> {
     use tokio::signal::unix::{SignalKind, signal};
     let lost = |error| Failure::unable(format!("cannot watch for signals: {error}"));
     let mut terminate = signal(SignalKind::terminate()).map_err(lost)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(lost)?;
+    // Looked at first: watching for a signal is the end of ignoring it.
+    let outlives_terminal = ignores_hangup();
+    let mut hangup = signal(SignalKind::hangup()).map_err(lost)?;
     let stop = CancellationToken::new();
     let cancelled = stop.clone();
     tokio::spawn(async move {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            _ = hangup.recv(), if !outlives_terminal => {}
         }
         cancelled.cancel();
     });
     Ok(stop)
 }
 
+/// Whether `nohup` started us, which lets us run on when the terminal is closed.
+fn ignores_hangup() -> bool {
+    const SIGHUP: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & SIGHUP != 0)
+}
+
 /// Binds the address; where there is no IPv6, the default means every IPv4 address.
-async fn bind(listen: &str) -> Result<TcpListener, Failure> {
-    let address = listen_address(listen)?;
-    let bound = match TcpListener::bind(address).await {
+pub(crate) async fn bind(listen: &str) -> Result<TcpListener, Failure> {
+    let addresses = listen_addresses(listen).await?;
+    let bound = match TcpListener::bind(addresses.as_slice()).await {
         Err(_) if listen == DEFAULT_LISTEN && !has_ipv6() => {
-            TcpListener::bind(SocketAddr::from(([0, 0, 0, 0], address.port()))).await
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT)).await
         }
         bound => bound,
     };
     bound.map_err(|error| {
-        let failure = Failure::unable(format!("cannot listen on {address}: {error}"));
+        let failure = Failure::unable(format!("cannot listen on {listen}: {error}"));
         match error.kind() {
             std::io::ErrorKind::AddrInUse => {
                 failure.hint("another program has the port; choose one with --listen, or 0 for any")
@@ -153,15 +184,18 @@ fn has_ipv6() -> bool {
     std::net::UdpSocket::bind("[::1]:0").is_ok()
 }
 
-/// Reads `7117`, `127.0.0.1:7117` or `[::]:7117`.
-pub(crate) fn listen_address(text: &str) -> Result<SocketAddr, Failure> {
-    if let Ok(port) = text.trim_start_matches(':').parse::<u16>() {
-        return Ok(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)));
+/// Reads `7117`, `127.0.0.1:7117`, `[::]:7117` or `localhost:7117`; a name may stand for several
+/// addresses, of which the first that is free is taken.
+async fn listen_addresses(text: &str) -> Result<Vec<SocketAddr>, Failure> {
+    if let Ok(port) = text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        return Ok(vec![(Ipv6Addr::UNSPECIFIED, port).into()]);
     }
-    text.parse().map_err(|_| {
-        Failure::unable(format!("`{text}` is no address to listen on"))
-            .hint("write PORT, 127.0.0.1:PORT or [::]:PORT")
-    })
+    let wrong = |cause: std::io::Error| {
+        Failure::unable(format!("`{text}` is no address to listen on: {cause}"))
+            .hint("write PORT, HOST:PORT or [::]:PORT")
+    };
+    let found = tokio::net::lookup_host(text).await.map_err(wrong)?;
+    Ok(found.collect())
 }
 
 fn names(args: &Serve, config: &ConfigFile) -> Vec<String> {
@@ -262,15 +296,21 @@ mod tests {
         assert_eq!(split("unix:/run/a=b.sock"), "default unix:/run/a=b.sock");
     }
 
-    #[test]
-    fn listen_addresses_are_read_in_three_spellings() {
+    #[tokio::test]
+    async fn listen_addresses_are_read_in_every_spelling() {
         for (text, address) in [
             ("7117", "[::]:7117"),
             (":0", "[::]:0"),
             ("127.0.0.1:9", "127.0.0.1:9"),
+            ("[::1]:9", "[::1]:9"),
         ] {
-            assert_eq!(listen_address(text).expect("valid").to_string(), address);
+            let read = listen_addresses(text).await.expect("valid");
+            assert_eq!(read, [address.parse().expect("an address")], "{text}");
         }
-        assert!(listen_address("localhost").is_err());
+        let named = listen_addresses("localhost:9").await.expect("a name");
+        assert!(named.iter().all(|a| a.ip().is_loopback() && a.port() == 9));
+        for text in ["localhost", "::7117", "", "127.0.0.1:65536"] {
+            assert!(listen_addresses(text).await.is_err(), "{text}");
+        }
     }
 }

@@ -91,9 +91,7 @@ async fn wait_for(context: &Context, args: &Verify, address: &str) -> Outcome {
             ..AcceptorConfig::default()
         },
     );
-    let listener = TcpListener::bind(serve::listen_address(address)?)
-        .await
-        .map_err(|error| Failure::unable(format!("cannot listen on {address}: {error}")))?;
+    let listener = serve::bind(address).await?;
     let local = listener.local_addr().map_err(Failure::unable)?;
     context
         .shell

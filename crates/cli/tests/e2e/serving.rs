@@ -1,11 +1,11 @@
 //! `comity serve` and `comity connect`: the main job.
 
-use comity_testkit::foreign::{Listening, Running};
+use comity_testkit::foreign::{Listening, Program, Running};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::backend::{self, Recorder};
-use crate::home::{Home, Pair, assert_says, expect_exit, quoted_command};
+use crate::home::{COMITY, Home, Pair, assert_says, expect_exit, quoted_command};
 
 #[test]
 fn a_service_is_reached_by_invitation_and_a_third_node_is_refused_and_told_why() {
@@ -316,8 +316,8 @@ fn an_unknown_label_suggests_the_nearest_and_a_host_its_port() {
 }
 
 #[test]
-fn sigterm_and_sigint_end_a_server_cleanly_and_let_open_connections_finish() {
-    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+fn sigterm_sigint_and_sighup_end_a_server_cleanly_and_let_open_connections_finish() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let echo = backend::echo().to_string();
         let pair = Pair::new(&[&echo], &["default"]);
         let open = pair.client.start(&["connect", "server"]);
@@ -352,6 +352,51 @@ fn a_connection_that_never_ends_does_not_keep_a_server_from_stopping() {
     send(&running, Signal::SIGTERM);
     running.finish().expect_success();
     open.finish();
+}
+
+#[test]
+fn a_server_under_nohup_outlives_its_terminal() {
+    let Some(nohup) = Program::find("nohup") else {
+        return;
+    };
+    let home = Home::new();
+    let mut command = nohup.command();
+    command.arg(COMITY).arg("--home").arg(home.path()).args([
+        "serve",
+        "1",
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let serving = Listening::start_on_its_own_port(&mut command, b"", "listening on ");
+    send(&serving.running, Signal::SIGHUP);
+    // Answered by a server that has had every chance to end.
+    let stranger = Home::new();
+    for _ in 0..3 {
+        stranger.yes(&["trust", "scan", &serving.address.to_string()]);
+    }
+    send(&serving.running, Signal::SIGTERM);
+    serving.running.finish().expect_success();
+}
+
+#[test]
+fn a_name_before_a_colon_is_said_to_be_read_as_a_host() {
+    let home = Home::new();
+    let serving = home.serve(&["nobody-has-this-name:5432", "other=localhost:5432"]);
+    serving
+        .running
+        .wait_for("for a service called nobody-has-this-name write nobody-has-this-name=5432");
+    let said = serving.running.said();
+    assert!(!said.contains("service called localhost"), "{said}");
+}
+
+#[test]
+fn a_server_listens_at_a_name() {
+    let home = Home::new();
+    let serving = home.start(&["serve", "1", "--listen", "localhost:0"]);
+    let line = serving.wait_for_line("listening on ");
+    let address = line.rsplit(' ').next().expect("an address");
+    let address: std::net::SocketAddr = address.parse().expect("an address");
+    assert!(address.ip().is_loopback(), "{address}");
 }
 
 /// Sends a signal to a program of ours.

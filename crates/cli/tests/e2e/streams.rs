@@ -7,6 +7,7 @@ use std::process::Command;
 use std::thread;
 
 use comity_testkit::foreign::Running;
+use nix::sys::signal::Signal;
 
 use crate::backend;
 use crate::home::{Home, Pair, assert_says, expect_exit};
@@ -39,17 +40,26 @@ fn a_socket_left_over_from_a_killed_process_is_replaced_and_a_live_one_is_not() 
     let place = format!("unix:{}", pair.client.beside("local.sock").display());
     let args = ["connect", "server", "--listen", &place];
     // One that is told to end takes its socket away.
-    let ended = pair.client.start(&args);
-    ended.wait_for("listening on");
-    send(&ended, nix::sys::signal::Signal::SIGTERM);
-    ended.finish().expect_success();
-    assert!(!pair.client.beside("local.sock").exists());
+    for signal in [Signal::SIGTERM, Signal::SIGHUP] {
+        let ended = pair.client.start(&args);
+        ended.wait_for("listening on");
+        send(&ended, signal);
+        ended.finish().expect_success();
+        assert!(!pair.client.beside("local.sock").exists());
+    }
     let killed = pair.client.start(&args);
     killed.wait_for("listening on");
     assert_says(&pair.client.unable(&args), &["cannot listen on"]);
     drop(killed);
     let next = pair.client.start(&args);
     next.wait_for("listening on");
+}
+
+#[test]
+fn a_local_port_may_be_written_with_a_colon() {
+    let pair = Pair::new(&[&backend::echo().to_string()], &["default"]);
+    let forward = pair.client.start(&["connect", "server", "--listen", ":0"]);
+    forward.wait_for("listening on 127.0.0.1:");
 }
 
 #[test]
