@@ -242,4 +242,57 @@ mod tests {
         let mode = file.accept_mode().expect("fits").expect("set");
         assert_eq!(mode.value, Mode::Enroll);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_the_reader_stop(text in "(?s).{0,200}") {
+            look_at(&text);
+        }
+
+        #[test]
+        fn nearly_valid_text_is_read_or_refused_with_a_line_that_exists(
+            parts in proptest::collection::vec(proptest::sample::select(PIECES), 0..30),
+        ) {
+            look_at(&parts.concat());
+        }
+    }
+
+    const PIECES: &[&str] = &[
+        "name",
+        "listen",
+        "trust",
+        "accept",
+        "services",
+        "allow",
+        "names",
+        "ca",
+        "[serve]",
+        "[dial]",
+        "[serve.allow]",
+        "=",
+        "\"pin\"",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        "\n",
+        "'''",
+        "#",
+        "db",
+        "1",
+        "\u{7}",
+    ];
+
+    fn look_at(text: &str) {
+        match parse(text) {
+            Ok(file) => {
+                // Either answer will do; both must come.
+                drop(file.dial_mode());
+                drop(file.accept_mode());
+                drop((file.listen(), file.services(), file.allow(), file.name()));
+            }
+            Err(error) => assert!((1..=text.lines().count() + 1).contains(&error.line)),
+        }
+    }
 }
