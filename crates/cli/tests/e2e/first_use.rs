@@ -150,10 +150,30 @@ fn an_unclear_answer_is_asked_again() {
     };
     running.wait_for("Trust it from now on?");
     running.write(b"yep\n");
-    running.wait_for("Please type yes or no, or paste the id.");
+    // An answer counts from the question on, also the second time.
+    running.wait_for("Please type yes or no, or paste the id.\r\nTrust it from now on?");
     running.write(b"yes\n");
     running.wait_for("through");
     running.finish().expect_success();
+}
+
+#[test]
+fn what_was_typed_before_the_question_is_not_its_answer() {
+    let stage = Stage::new();
+    let line = format!(
+        "read -r first; comity connect {} --as server </dev/null",
+        stage.address()
+    );
+    let Some(running) = at_terminal(&stage.client, &line) else {
+        return;
+    };
+    // Both lines reach the terminal at once, and the shell takes one of them.
+    running.write(b"first\nyes\n");
+    running.wait_for("Trust it from now on?");
+    running.write(b"no\n");
+    let finished = running.finish();
+    assert_eq!(finished.status.code(), Some(1), "{}", finished.out());
+    assert!(stage.entry().is_null());
 }
 
 #[test]
