@@ -9,9 +9,10 @@ use comity_agent::{
 use comity_identity::{NodeId, PeerId};
 use comity_store::{Change, Deed, InvitationId, Invitations, PeerStore, UpdateError};
 use comity_tls::{Dialer, Endpoint, LeafProfile, ServiceName, free_label};
-use comity_trust::invitation::Invitation;
+use comity_trust::invitation::{Invitation, InvitationError};
 use comity_trust::{Confirmed, Reason};
 use comity_trust::{Edit, Entry, KnownPeers, Name, Names, Origin, Pin, Side, What};
+use nix::sys::termios::{FlushArg, tcflush};
 use serde_json::json;
 use zeroize::Zeroizing;
 
@@ -208,12 +209,23 @@ fn pasted(context: &Context) -> Result<Zeroizing<String>, Failure> {
     context
         .shell
         .tell("paste the invitation, then press Enter (Ctrl-D gives up):");
-    while Invitation::parse(&text).is_err() {
+    while wants_more(&text) {
         if input.read_line(&mut text).map_err(lost)? == 0 {
             break;
         }
     }
+    // What is left of the paste must not become the shell's next command.
+    tcflush(io::stdin(), FlushArg::TCIFLUSH).map_err(|error| lost(error.into()))?;
     Ok(text)
+}
+
+/// Whether further lines could make an invitation of this. A slip in it is said at once.
+fn wants_more(text: &str) -> bool {
+    match Invitation::parse(text) {
+        Err(InvitationError::Length { expected, found }) => found < expected,
+        Err(InvitationError::Prefix) => text.trim().is_empty(),
+        _ => false,
+    }
 }
 
 /// Redeems an invitation and remembers the inviter. Answers its label, which this endpoint knows

@@ -210,9 +210,20 @@ fn at_a_terminal_join_asks_for_the_invitation() {
         return;
     };
     joining.wait_for("paste the invitation, then press Enter");
-    joining.write(format!("{invitation}\n").as_bytes());
+    let (head, tail) = invitation.split_at(60);
+    joining.write(format!("\n{head}\n  {tail}\n").as_bytes());
     joining.wait_for("joined; reach its services");
     joining.finish().expect_success();
+    // A slip is said, and nobody is left waiting for more.
+    let Some(joining) = at_terminal(&joiner, "comity join") else {
+        return;
+    };
+    joining.wait_for("paste the invitation");
+    let (rest, last) = invitation.split_at(invitation.len() - 1);
+    let other = if last == "A" { "B" } else { "A" };
+    joining.write(format!("{rest}{other}\n").as_bytes());
+    joining.wait_for("something in the invitation is mistyped");
+    assert_eq!(joining.finish().status.code(), Some(2));
 }
 
 #[test]
