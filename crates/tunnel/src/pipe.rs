@@ -4,6 +4,7 @@
 //! `rsync` and many database protocols depend on it. A side that fails ends both.
 
 use std::io;
+use std::time::Duration;
 
 use comity_tls::PeerStream;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
@@ -11,6 +12,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 /// Bytes per direction. One TLS record. Larger ones would cost their size for
 /// every idle connection.
 const BUFFER: usize = 16 * 1024;
+
+/// How long the peer's last words are awaited after a write failed. They are there already, or lost.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Bytes that went through.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -102,10 +106,21 @@ where
     tokio::pin!(upward, downward);
     let mut copied = Copied::default();
     tokio::select! {
-        sent = &mut upward => {
-            copied.sent = sent?;
-            copied.received = downward.await?;
-        }
+        sent = &mut upward => match sent {
+            Ok(sent) => {
+                copied.sent = sent;
+                copied.received = downward.await?;
+            }
+            // A peer that refuses says why and closes: what it said may still wait to be read, and
+            // is the better answer than a broken pipe.
+            Err(broken) => {
+                let last_words = tokio::time::timeout(LAST_WORDS, downward).await;
+                return Err(match last_words {
+                    Ok(Err(refusal)) => refusal,
+                    _ => broken,
+                });
+            }
+        },
         received = &mut downward => copied.received = received?,
     }
     Ok(copied)
@@ -139,7 +154,10 @@ where
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::AsyncReadExt;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncReadExt, ReadBuf};
 
     use super::*;
 
@@ -190,6 +208,46 @@ mod tests {
             }
         );
         assert_eq!(output, b"out");
+    }
+
+    /// A connection whose peer said why and closed.
+    struct Refusing;
+
+    impl AsyncRead for Refusing {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::Error::other("refused")))
+        }
+    }
+
+    impl AsyncWrite for Refusing {
+        fn poll_write(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_refusal_that_waits_to_be_read_is_told_instead_of_a_broken_pipe() {
+        // Whichever direction the scheduler looks at first.
+        for _ in 0..50 {
+            let outcome = pipe_standard(Refusing, &b"question"[..], Vec::new()).await;
+            assert_eq!(outcome.expect_err("refused").to_string(), "refused");
+        }
     }
 
     #[tokio::test]
