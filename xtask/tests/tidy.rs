@@ -78,9 +78,14 @@ const TOUCHES_FILES: &[(&str, &str, &str)] = &[
         "reads what the operator named, such as anchors, and nothing of the home",
     ),
     (
-        "crates/cli/src/commands/connect.rs",
+        "crates/cli/src/commands/socket_file.rs",
         "fs::remove_",
         "takes away the Unix socket that `--listen` made",
+    ),
+    (
+        "crates/cli/src/commands/socket_file.rs",
+        "fs::set_permissions",
+        "makes that socket the user's own before anybody can connect",
     ),
 ];
 
