@@ -15,6 +15,6 @@ pub use invite::{InviteError, Offer, invite, likely_addresses};
 pub use node::{
     AskPassphrase, Node, NodeError, ReadConfigError, machine_label, read_config, read_named_file,
 };
-pub use peers::{PlanError, Planned, Planning, split_service};
+pub use peers::{PlanError, Planned, Planning, host_and_port, split_service};
 pub use place::{NoHome, Surroundings};
 pub use settings::{ConfigError, ConfigFile, DEFAULT_LISTEN, Setting, Source};

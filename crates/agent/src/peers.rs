@@ -134,7 +134,8 @@ pub fn split_service(text: &str) -> (&str, Option<&str>) {
     }
 }
 
-fn host_and_port(name: &Name) -> Option<(String, u16)> {
+/// The two parts of an address, IPv6 without brackets; `None` for a label.
+pub fn host_and_port(name: &Name) -> Option<(String, u16)> {
     let host = name.host()?.trim_start_matches('[').trim_end_matches(']');
     Some((host.to_owned(), name.port()?))
 }

@@ -74,15 +74,12 @@ impl DialRequest {
         }
     }
 
-    /// The same request for one of a peer's addresses. A CA is asked to vouch for the host that is
-    /// dialled, also where the user named a peer; the host's name is then not sent.
+    /// The same request for one of a peer's addresses. A CA is asked to vouch for the host and port
+    /// that are dialled, also where the user named a peer; the host's name is then not sent.
     #[must_use]
-    pub fn at_host(&self, host: &str) -> Self {
+    pub fn at_host(&self, host: &str, port: u16) -> Self {
         let mut request = self.clone();
-        let expectation = &mut request.expectation;
-        if expectation.server_name.is_none() && expectation.name.is_some() {
-            expectation.server_name = ServerName::try_from(host.to_owned()).ok();
-        }
+        request.expectation = expectation_at(&self.expectation, host, port);
         request
     }
 
@@ -97,6 +94,17 @@ impl DialRequest {
             versions: self.versions,
         }
     }
+}
+
+/// What is expected of whoever answers at a peer's address: what was expected of the peer, and that a
+/// CA, where one is asked, vouches for this host and port.
+pub fn expectation_at(expectation: &Expectation, host: &str, port: u16) -> Expectation {
+    let mut here = expectation.clone();
+    if here.server_name.is_none() && here.name.is_some() {
+        here.server_name = ServerName::try_from(host.to_owned()).ok();
+    }
+    here.port = Some(port);
+    here
 }
 
 /// What the connection is for.

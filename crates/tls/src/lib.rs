@@ -68,7 +68,9 @@ pub use acceptor::{AcceptError, Acceptor, AcceptorConfig, Incoming, Request};
 pub use clock::Clock;
 pub use config::{ALPN_COMITY, ALPN_HTTP1, Versions};
 pub use credentials::{Credentials, CredentialsError, LeafProfile};
-pub use dialer::{Alpn, Connection, DialError, DialRequest, Dialer, Wish, alert_of};
+pub use dialer::{
+    Alpn, Connection, DialError, DialRequest, Dialer, Wish, alert_of, expectation_at,
+};
 pub use endpoint::Endpoint;
 pub use enrolment::{Admittance, free_label};
 pub use hello::ServiceName;

@@ -57,7 +57,7 @@ fn expecting(name: &str) -> Expectation {
     Expectation {
         server_name: name.server_name(),
         name: Some(name),
-        id: None,
+        ..Expectation::default()
     }
 }
 

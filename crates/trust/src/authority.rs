@@ -234,7 +234,9 @@ fn covers_dialled(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
         return Ok(());
     }
     let host = query.expectation.server_name.as_ref().and_then(host_of);
-    let port = query.expectation.name.as_ref().and_then(|name| name.port());
+    let expectation = query.expectation;
+    let of_name = || expectation.name.as_ref().and_then(|name| name.port());
+    let port = expectation.port.or_else(of_name);
     match host {
         Some(host) if entry.names.cover_host(&host, port) => Ok(()),
         _ => Err(Reason::OutOfScope),

@@ -80,8 +80,8 @@ impl Target {
             },
             Self::Address(name) => Expectation {
                 name: Some(name.clone()),
-                id: None,
                 server_name: name.server_name(),
+                ..Expectation::default()
             },
             Self::Invitation(invitation) => Expectation {
                 id: Some(PeerId::Node(invitation.inviter)),

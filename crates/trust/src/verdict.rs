@@ -21,6 +21,9 @@ pub struct Expectation {
     pub id: Option<PeerId>,
     /// The name that a CA must vouch for when we dial. Without one no CA path is accepted there.
     pub server_name: Option<ServerName<'static>>,
+    /// The port dialled, for authorities that are listed for some ports only. Where it is absent, the
+    /// port of the name counts.
+    pub port: Option<u16>,
 }
 
 /// What an inviter chose for whoever proves an invitation.

@@ -29,7 +29,10 @@ impl Route {
     pub async fn dial(&self, dialer: &Dialer) -> Result<Connection<TcpStream>, DialError> {
         let mut first = None;
         for (host, port) in &self.addresses {
-            match dialer.dial(host, *port, self.request.at_host(host)).await {
+            match dialer
+                .dial(host, *port, self.request.at_host(host, *port))
+                .await
+            {
                 Err(error @ (DialError::Unreachable { .. } | DialError::Timeout)) => {
                     first.get_or_insert(error);
                 }

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use comity_agent::{Planned, Planning, public_identity, read_named_file};
+use comity_agent::{Planned, Planning, host_and_port, public_identity, read_named_file};
 use comity_certs::{Form, PresentedChain};
 use comity_identity::{KeyHash, PeerId};
 use comity_store::{Health, Home, HomeFile, Invitations, PeerStore, Pending};
-use comity_tls::{DialError, Dialer, Versions, Wish};
+use comity_tls::{DialError, Dialer, Versions, Wish, expectation_at};
 use comity_trust::{
-    AllowRule, Direction, Expectation, Explanation, Invited, Mode, Name, Outcome as RuleOutcome,
-    Phase, Query, Verdict, What, authorise, explain as explain_query,
+    AllowRule, Direction, Expectation, Explanation, Invited, KnownPeers, Mode, Name,
+    Outcome as RuleOutcome, Phase, Query, Verdict, What, authorise, explain as explain_query,
 };
 use serde_json::json;
 
@@ -119,9 +119,7 @@ pub(crate) fn explain(context: &Context, args: &TrustExplain) -> Outcome {
     let known = &endpoint.store().snapshot().known;
     let expectation = match direction {
         Direction::Accept => Expectation::default(),
-        Direction::Dial => comity_trust::resolve(&args.peer, known)
-            .map(|target| target.expectation())
-            .map_err(Failure::unable)?,
+        Direction::Dial => expected_when_dialling(&args.peer, args.addr.as_deref(), known)?,
     };
     let explanation = explain_query(&Query {
         direction,
@@ -136,6 +134,23 @@ pub(crate) fn explain(context: &Context, args: &TrustExplain) -> Outcome {
         now: now(),
     });
     show(context, args, mode, direction, &explanation, &chain)
+}
+
+/// What `connect` would expect of whoever answers at the address that is dialled first.
+fn expected_when_dialling(
+    peer: &str,
+    address: Option<&str>,
+    known: &KnownPeers,
+) -> Result<Expectation, Failure> {
+    let target = comity_trust::resolve(peer, known).map_err(Failure::unable)?;
+    let expectation = target.expectation();
+    let given = address.and_then(|text| Name::parse(text).ok());
+    let dialled = given.as_ref().or(target.addresses().first());
+    let host_and_port = dialled.and_then(host_and_port);
+    Ok(match host_and_port {
+        Some((host, port)) => expectation_at(&expectation, &host, port),
+        None => expectation,
+    })
 }
 
 fn evidence(

@@ -15,7 +15,7 @@ use crate::Outcome;
 use crate::args::Serve;
 use crate::commands::block_on;
 use crate::context::{Context, check_mode, mode_setting};
-use crate::shell::{Exit, Failure};
+use crate::shell::{Exit, Failure, Shell};
 
 pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
     let home = context.open_home()?;
@@ -49,10 +49,12 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
             ..AcceptorConfig::default()
         },
     );
-    block_on(warn_of_names_read_as_hosts(context, args))?;
-    block_on(listen_and_serve(
-        context, &listen, &node, acceptor, services, capacity,
-    ))?
+    block_on(async {
+        let shell = context.shell;
+        // A resolver that does not answer must not keep the services from being served.
+        tokio::spawn(warn_of_names_read_as_hosts(shell, args.targets.clone()));
+        listen_and_serve(context, &listen, &node, acceptor, services, capacity).await
+    })?
 }
 
 /// A rule that names nobody is said. One with an id opens a service to whoever is recognised with
@@ -80,15 +82,15 @@ fn warn_of_strangers(context: &Context, services: &Services, known: &KnownPeers)
 }
 
 /// `db:5432` is a host and a port; whoever wanted a service called db finds out only when it is used.
-async fn warn_of_names_read_as_hosts(context: &Context, args: &Serve) {
-    for text in &args.targets {
+async fn warn_of_names_read_as_hosts(shell: Shell, targets: Vec<String>) {
+    for text in &targets {
         let Some((name, port)) = text.split_once(':') else {
             continue;
         };
         let like_a_service =
             name.parse::<ServiceName>().is_ok() && port.bytes().all(|b| b.is_ascii_digit());
         if like_a_service && tokio::net::lookup_host(text).await.is_err() {
-            context.shell.warn(format_args!(
+            shell.warn(format_args!(
                 "reading `{text}` as port {port} of the host {name}, which is not found; for a service called {name} write {name}={port}"
             ));
         }

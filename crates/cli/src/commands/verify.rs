@@ -1,6 +1,5 @@
 //! `comity verify --live`: four words on both screens.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,8 +10,11 @@ use comity_identity::PeerId;
 use comity_store::{Change, Deed, PeerStore, UpdateError};
 use comity_tls::hello::SubProtocol;
 use comity_tls::live::{LiveContext, LiveError, confirm, exchange};
-use comity_tls::{Acceptor, AcceptorConfig, Incoming, LeafProfile, PeerStream, Request, Wish};
+use comity_tls::{
+    Acceptor, AcceptorConfig, Incoming, LeafProfile, Limits, PeerStream, Request, Wish,
+};
 use comity_trust::{Confirmed, Edit, KnownPeers, Mode, Reason, Target, resolve};
+use comity_tunnel::Capacity;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +26,9 @@ use crate::commands::connect::{self, dial};
 use crate::commands::{block_on, serve};
 use crate::context::{Context, now};
 use crate::shell::{Exit, Failure, Terminal};
+
+/// Pause after a call could not be taken: trying at once would only turn the core.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long the other person may take to run the command.
 const WAIT: Duration = Duration::from_secs(600);
@@ -88,6 +93,10 @@ async fn wait_for(context: &Context, args: &Verify, address: &str) -> Outcome {
         node.endpoint.clone(),
         AcceptorConfig {
             mode: Mode::Insecure,
+            limits: Limits {
+                pending: Capacity::of_process().pending,
+                ..Limits::default()
+            },
             ..AcceptorConfig::default()
         },
     );
@@ -148,9 +157,12 @@ async fn next_call(
                         take_call(incoming, remote, expected, &taken).await
                     });
                 }
-                // The caller hung up before we looked.
-                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
-                Err(error) => return Err(Failure::of("cannot take calls", &error)),
+                // The caller hung up before we looked, or silent callers hold all descriptors for a
+                // while: the one that is awaited may still come.
+                Err(error) => {
+                    tracing::warn!(%error, "a call could not be taken");
+                    tokio::time::sleep(PAUSE).await;
+                }
             },
             Some(answered) = callers.join_next() => {
                 if let Ok(Some(call)) = answered {

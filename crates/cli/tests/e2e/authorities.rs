@@ -335,6 +335,42 @@ fn a_ca_in_known_peers_vouches_for_the_names_it_is_listed_for() {
 }
 
 #[test]
+fn a_ca_listed_for_one_port_counts_for_the_label_that_is_dialled_there() {
+    let (home, ca) = (Home::new(), Issuing::private());
+    let Some((server, credential)) = ca.server(&loopback()) else {
+        return;
+    };
+    let port = server.address.port();
+    let address = format!("localhost:{port}");
+    home.yes(&[
+        "trust",
+        "add",
+        &address,
+        "--ca",
+        &ca.file(),
+        "--side",
+        "dial",
+    ]);
+    home.yes(&[
+        "trust",
+        "add",
+        "db1",
+        &id_of(&credential),
+        "--addr",
+        &address,
+    ]);
+    let connect = ["connect", "db1", "--trust", "ca-and-pin"];
+    assert_reversed(home.talk(&connect, b"olleh\n"));
+    home.yes(&["trust", "explain", "db1", "--trust", "ca-and-pin"]);
+    // At another port the authority is out of its scope, and `explain` says so as well.
+    let network = Network::leading_to(server.address);
+    let elsewhere = format!("localhost:{}", network.address.port());
+    let flags = ["--trust", "ca-and-pin", "--addr", &elsewhere];
+    home.no(&[&["connect", "db1"], &flags[..]].concat());
+    home.no(&[&["trust", "explain", "db1"], &flags[..]].concat());
+}
+
+#[test]
 fn a_listed_ca_admits_the_clients_it_issued_for_what_its_line_grants() {
     let (server, ca, other) = (Home::new(), Issuing::private(), Issuing::private());
     if Program::find("openssl").is_none() {

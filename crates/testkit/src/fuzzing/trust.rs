@@ -358,6 +358,7 @@ impl Question {
                 Phase::Gate,
             ][usize::from(choices >> 1 & 3)],
             expectation: Expectation {
+                port: None,
                 server_name: name.server_name().filter(|_| chosen(3)),
                 name: Some(name).filter(|_| chosen(3)),
                 id,

@@ -319,7 +319,7 @@ impl<'a> Ask<'a> {
             expectation: Expectation {
                 server_name: name.server_name(),
                 name: Some(name),
-                id: None,
+                ..Expectation::default()
             },
             ..Self::accept(mode, chain, known)
         }
