@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use comfy_table::{ContentArrangement, Table, presets};
 use comity_certs::Anchor;
-use comity_identity::{KeyHash, ParseHashError, PeerId, Words};
+use comity_identity::{Fingerprint, KeyHash, ParseHashError, PeerId, Words};
 use comity_store::{Change, Deed, Home, PeerStore, UpdateError};
 use comity_trust::{
     Confirmed, Edit, EditError, Entry, KnownPeers, Name, NameItem, Names, NamesError, Origin,
@@ -348,22 +348,29 @@ pub(crate) fn revoke(context: &Context, args: &TrustRevoke) -> Outcome {
     let home = context.open_home()?;
     let store = context.store(&home, "comity trust revoke")?;
     let pins = pins_to_revoke(&store.snapshot().known, &args.peer)?;
-    let mut before = Vec::new();
+    let mut remarks = Vec::new();
+    let mut changed = false;
     for pin in &pins {
-        if let Some(line) = revoke_pin(&store, pin, &args.peer)? {
+        let revoked = revoke_pin(&store, pin, &args.peer)?;
+        changed |= revoked.lines_added > 0;
+        if let Some(line) = revoked.before {
             let pin = pin_text(pin);
-            before.push(format!("{pin} is revoked already (known_peers:{line})"));
+            remarks.push(format!("{pin} is revoked already (known_peers:{line})"));
+            if revoked.lines_added > 0 {
+                remarks.push("what this CA issued is revoked now, listed or not".to_owned());
+            }
         }
+        remarks.extend(certificate_alone(&store.snapshot().known, pin));
     }
     let texts: Vec<String> = pins.iter().map(pin_text).collect();
     context.shell.answer(
         format_args!("revoked {}", texts.join(", ")),
         &json!({ "revoked": texts }),
     );
-    for line in &before {
-        context.shell.say(line);
+    for remark in &remarks {
+        context.shell.say(remark);
     }
-    if before.len() < pins.len() {
+    if changed {
         context
             .shell
             .say("its open connections close within a second; the revocation is permanent");
@@ -371,39 +378,127 @@ pub(crate) fn revoke(context: &Context, args: &TrustRevoke) -> Outcome {
     Ok(Exit::Yes)
 }
 
-/// Revokes a key; when it was revoked before, answers the line that says so, and changes nothing.
-fn revoke_pin(store: &PeerStore, pin: &Pin, named: &str) -> Result<Option<usize>, Failure> {
-    let any: Names = "*".parse().map_err(Failure::unable)?;
-    let mut entry = Entry::new(Side::Both, any, What::Revoked(*pin));
-    entry.attributes.origin = Some(Origin::Hand);
-    entry.attributes.added = Some(now());
-    let decided = store.decide_and_record(|known| match revocation(known, pin) {
-        Some(line) => (Some(line), None),
-        None => {
-            let edit = Edit::Add(Box::new(entry.clone()));
-            let deed = Deed {
-                action: "revoke".to_owned(),
-                peer: pin_peer(pin),
-                detail: named.to_owned(),
-            };
-            (None, Some(Change { edit, deed }))
-        }
-    });
-    Ok(decided.map_err(|error| update_failure(&error))?.0)
+/// What revoking a key came to.
+struct Revoked {
+    /// The line that revoked it before.
+    before: Option<usize>,
+    lines_added: usize,
 }
 
+/// Revokes a key, and with that of a listed CA everything that it issued. What is revoked already
+/// changes nothing.
+fn revoke_pin(store: &PeerStore, pin: &Pin, named: &str) -> Result<Revoked, Failure> {
+    let any: Names = "*".parse().map_err(Failure::unable)?;
+    let deed = Deed {
+        action: "revoke".to_owned(),
+        peer: pin_peer(pin),
+        detail: named.to_owned(),
+    };
+    let mut before = None;
+    let mut lines_added = 0;
+    // A change is one line; a CA may be listed with several certificates for its key.
+    loop {
+        let decided = store.decide_and_record(|known| {
+            let change = missing_revocation(known, pin, &any).map(|entry| Change {
+                edit: Edit::Add(Box::new(entry)),
+                deed: deed.clone(),
+            });
+            ((revocation(known, pin), change.is_some()), change)
+        });
+        let (line, adds) = decided.map_err(|error| update_failure(&error))?.0;
+        if lines_added == 0 {
+            before = line;
+        }
+        if !adds {
+            return Ok(Revoked {
+                before,
+                lines_added,
+            });
+        }
+        lines_added += 1;
+    }
+}
+
+/// The next line without which `pin` is not revoked for good. The line of a CA carries its
+/// certificate: by the key alone, what it issued would be known only while the CA is listed.
+fn missing_revocation(known: &KnownPeers, pin: &Pin, names: &Names) -> Option<Entry> {
+    let has_certificate = |anchor: &Anchor| {
+        let kept = |entry: &Entry| {
+            let kept = entry.revoked_authority.as_deref();
+            kept.is_some_and(|kept| kept.der() == anchor.der())
+        };
+        known.entries().any(|(_, entry)| kept(entry))
+    };
+    let unkept = known.entries().find_map(|(_, entry)| match &entry.what {
+        What::Ca(anchor) if is_key_of(pin, anchor) && !has_certificate(anchor) => Some(anchor),
+        _ => None,
+    });
+    let mut entry = match (unkept, revocation(known, pin)) {
+        (Some(anchor), _) => Entry::revoking(Side::Both, names.clone(), Arc::clone(anchor)),
+        (None, None) => Entry::new(Side::Both, names.clone(), What::Revoked(*pin)),
+        (None, Some(_)) => return None,
+    };
+    entry.attributes.origin = Some(Origin::Hand);
+    entry.attributes.added = Some(now());
+    Some(entry)
+}
+
+fn is_key_of(pin: &Pin, anchor: &Anchor) -> bool {
+    !matches!(pin, Pin::Cert(_)) && pin_hash(pin) == anchor.key()
+}
+
+/// What is left open when only one certificate of a listed CA is revoked.
+fn certificate_alone(known: &KnownPeers, pin: &Pin) -> Option<String> {
+    let Pin::Cert(fingerprint) = pin else {
+        return None;
+    };
+    let mut anchors = known.entries().filter_map(|(_, entry)| entry.anchor());
+    let anchor = anchors.find(|anchor| {
+        anchor.fingerprint() == *fingerprint || anchor.twin_fingerprints().contains(fingerprint)
+    })?;
+    Some(format!(
+        "what this CA issued is refused only while it is listed; for ever: `comity trust revoke key:{}`",
+        anchor.key()
+    ))
+}
+
+/// The keys that `peer` stands for. A CA goes only when it is named itself, by exactly its pattern
+/// or by an id of its own, and never with a peer whom its pattern matches.
 fn pins_to_revoke(known: &KnownPeers, peer: &str) -> Result<Vec<Pin>, Failure> {
     if let Ok(pin) = parse_pin(peer) {
-        return Ok(vec![pin]);
+        return Ok(vec![key_of_listed(known, pin)]);
     }
-    let pins: Vec<Pin> = found_or_no(known, peer)?
+    let found = found_or_no(known, peer)?;
+    let mut pins: Vec<Pin> = found
         .iter()
         .filter_map(|(_, entry)| entry.pin().copied())
         .collect();
+    if pins.is_empty() {
+        let (own, _) = named_by(&found, peer);
+        let anchors = own.iter().filter_map(|(_, entry)| entry.anchor());
+        pins = anchors.map(|anchor| Pin::Key(anchor.key())).collect();
+    }
+    // The same key under two names, or for two sides, is revoked once.
+    let mut seen = std::collections::HashSet::new();
+    pins.retain(|pin| seen.insert(*pin));
     match pins.is_empty() {
-        true => Err(Failure::no(format!("`{peer}` has no key to revoke"))),
+        true => Err(Failure::no(format!("`{peer}` has no key to revoke"))
+            .hint("name a CA by its exact pattern or by its key's id")),
         false => Ok(pins),
     }
+}
+
+/// A CA is listed by its certificate's fingerprint, which looks like a key's id: without `cert:` in
+/// front it stands for the key, instead of for one that nobody has.
+fn key_of_listed(known: &KnownPeers, pin: Pin) -> Pin {
+    if matches!(pin, Pin::Cert(_)) {
+        return pin;
+    }
+    let shown = Fingerprint::from_bytes(*pin_hash(&pin).as_bytes());
+    let mut anchors = known.entries().filter_map(|(_, entry)| entry.anchor());
+    anchors
+        .find(|anchor| anchor.fingerprint() == shown)
+        .map_or(pin, |anchor| Pin::Key(anchor.key()))
 }
 
 pub(crate) fn verify(context: &Context, args: &TrustVerify) -> Outcome {
@@ -709,6 +804,7 @@ fn details(known: &KnownPeers, line: usize, entry: &Entry) -> String {
         What::Ca(anchor) => {
             row("CA", anchor.subject().to_owned());
             row("fingerprint", anchor.fingerprint().to_string());
+            row("key", pin_text(&Pin::Key(anchor.key())));
             row("valid", validity(anchor));
         }
         what => row("key", what_text(what)),

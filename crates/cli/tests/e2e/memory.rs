@@ -3,13 +3,15 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use comity_certs::Anchor;
 use comity_testkit::certificates::Foreign;
+use comity_testkit::foreign::Finished;
 use comity_testkit::foreign::tls::write_certificates;
 use serde_json::{Value, json};
 
-use crate::authorities::century;
+use crate::authorities::{century, id_of};
 use crate::backend;
-use crate::home::{Home, Pair, assert_says, quoted_command};
+use crate::home::{Home, Pair, assert_says, expect_exit, quoted_command};
 
 #[test]
 fn what_is_added_is_listed_found_and_shown_with_its_grants() {
@@ -167,6 +169,123 @@ fn a_revocation_stays_whatever_is_removed_or_added() {
         &home.no(&["trust", "revoke", "nobody"]),
         &["nothing is known of `nobody`"],
     );
+}
+
+/// A CA that is listed for this pattern, and a pinned peer whose certificate it issued.
+struct Below {
+    home: Home,
+    authority: Anchor,
+    authority_file: String,
+    peer_file: String,
+    /// Where the files are.
+    _folder: Home,
+}
+
+impl Below {
+    const PATTERN: &'static str = "*.corp.example:*";
+
+    fn new() -> Self {
+        let (home, folder) = (Home::new(), Home::empty());
+        let issuing = century(Foreign::authority("Corp CA")).root();
+        let peer = century(Foreign::client("laptop")).issued_by(&issuing);
+        let file = |name: &str, der: &Vec<u8>| {
+            let path = write_certificates(&folder.beside(name), std::slice::from_ref(der));
+            path.display().to_string()
+        };
+        let below = Self {
+            authority: Anchor::from_der(&issuing.der).expect("a CA"),
+            authority_file: file("ca.pem", &issuing.der),
+            peer_file: file("laptop.pem", &peer.chain[0]),
+            home,
+            _folder: folder,
+        };
+        below.list_authority().expect_success();
+        below.home.yes(&["trust", "add", "laptop", &id_of(&peer)]);
+        below.assert_accepted();
+        below
+    }
+
+    fn key(&self) -> String {
+        format!("key:{}", self.authority.key())
+    }
+
+    fn list_authority(&self) -> Finished {
+        let add = ["trust", "add", Self::PATTERN, "--ca", &self.authority_file];
+        self.home.run(&add)
+    }
+
+    fn explain(&self) -> Finished {
+        let of = ["trust", "explain", "laptop", "--cert", &self.peer_file];
+        self.home.run(&[&of[..], &["--accept", "pin"]].concat())
+    }
+
+    fn assert_accepted(&self) {
+        assert_says(&self.explain().expect_success().out(), &["accepted"]);
+    }
+
+    fn assert_revoked(&self) {
+        let finished = expect_exit(self.explain(), 1, &["trust", "explain"]);
+        assert_says(&finished.out(), &["refused: revoked"]);
+    }
+}
+
+#[test]
+fn what_a_revoked_ca_issued_stays_refused_when_the_ca_is_listed_no_more() {
+    let by_key: fn(&Below) -> String = Below::key;
+    let by_fingerprint: fn(&Below) -> String = |below| below.authority.fingerprint().to_string();
+    let by_pattern: fn(&Below) -> String = |_| Below::PATTERN.to_owned();
+    for named in [by_key, by_fingerprint, by_pattern] {
+        let below = Below::new();
+        let revoke = ["trust", "revoke", &named(&below)];
+        assert_eq!(below.home.json(&revoke)["revoked"], json!([below.key()]));
+        below.assert_revoked();
+        below.home.yes(&["trust", "remove", &below.key()]);
+        assert!(!below.home.known_peers().contains("@ca"));
+        below.assert_revoked();
+    }
+}
+
+#[test]
+fn revoking_a_ca_again_adds_the_certificate_that_its_line_lacks() {
+    let below = Below::new();
+    let line = format!("@revoked both * key {}\n", below.authority.key());
+    let known = format!("{}{line}", below.home.known_peers());
+    fs::write(below.home.path().join("known_peers"), known).expect("written");
+    let revoke = ["trust", "revoke", &below.key()];
+    let finished = below.home.run(&revoke).expect_success();
+    assert_says(
+        &finished.err(),
+        &["is revoked already (known_peers:4)", "listed or not"],
+    );
+    let known = below.home.known_peers();
+    below.home.yes(&revoke);
+    assert_eq!(below.home.known_peers(), known, "twice is as good as once");
+    below.home.yes(&["trust", "remove", Below::PATTERN]);
+    below.assert_revoked();
+}
+
+#[test]
+fn a_ca_is_not_revoked_with_a_peer_that_its_pattern_matches() {
+    let below = Below::new();
+    let host = "db1.corp.example:7117";
+    let said = below.home.no(&["trust", "revoke", host]);
+    assert_says(&said, &["has no key to revoke", "exact pattern"]);
+    below.home.yes(&["trust", "add", host, &Home::new().id()]);
+    below.home.yes(&["trust", "revoke", host]);
+    below.assert_accepted();
+}
+
+#[test]
+fn revoking_one_certificate_of_a_ca_says_what_that_leaves_open() {
+    let below = Below::new();
+    let certificate = format!("cert:{}", below.authority.fingerprint());
+    let finished = below.home.run(&["trust", "revoke", &certificate]);
+    let said = finished.expect_success().err();
+    assert_says(&said, &["only while it is listed"]);
+    let remedy = quoted_command(&said, "for ever");
+    below.home.paste(remedy).expect_success();
+    below.home.yes(&["trust", "remove", Below::PATTERN]);
+    below.assert_revoked();
 }
 
 #[test]
