@@ -20,7 +20,12 @@ use crate::parsed::{Parsed, content, parts};
 ///
 /// Only names and signatures count: not dates, not uses, not constraints, and not whether a
 /// certificate in between may issue. When in doubt the answer is yes: for a signature of a kind
-/// that cannot be verified, and when there is more to verify than [`MAX_PATH_SIGNATURES`].
+/// that cannot be verified, and when one authority takes more than [`MAX_PATH_SIGNATURES`].
+///
+/// Each authority has that many for itself: how many are revoked is the operator's choice, and all
+/// generations of one CA's name are asked about every peer of the living one. Key identifiers are
+/// not compared: who holds a stolen authority key writes what it likes into them, and a wrong one
+/// would hide what it signed.
 ///
 /// An intermediate certificate that the peer does not present cannot be seen, and neither can what
 /// is below it. Without it the authority vouches for nobody; but a pinned peer can hide like this
@@ -37,23 +42,25 @@ pub fn authority_above<'a>(
         return authorities.next().map(Anchor::fingerprint);
     };
     let above = above_leaf(&certificates);
-    let mut lineage = Lineage {
-        certificates: &certificates,
-        above: &above,
-        left: MAX_PATH_SIGNATURES,
+    let is_above = |authority: &&Anchor| {
+        let mut lineage = Lineage {
+            certificates: &certificates,
+            above: &above,
+            left: MAX_PATH_SIGNATURES,
+        };
+        lineage.begins_with(authority)
     };
-    authorities
-        .find(|authority| lineage.begins_with(authority))
-        .map(Anchor::fingerprint)
+    authorities.find(is_above).map(Anchor::fingerprint)
 }
 
 type Algorithm = &'static dyn SignatureVerificationAlgorithm;
 
+/// The search below one authority.
 struct Lineage<'c> {
     certificates: &'c [Parsed<'c>],
     /// The certificates above the leaf by their names.
     above: &'c [usize],
-    /// Signatures that may still be verified.
+    /// Signatures that may still be verified for this authority.
     left: usize,
 }
 

@@ -3,7 +3,7 @@
 use comity_certs::limits::MAX_PATH_SIGNATURES;
 use comity_certs::{Anchor, PresentedChain, authority_above};
 use comity_identity::Fingerprint;
-use rcgen::{GeneralSubtree, KeyUsagePurpose, NameConstraints};
+use rcgen::{CustomExtension, GeneralSubtree, KeyUsagePurpose, NameConstraints};
 
 use crate::certificates::{Authority, DAY, Foreign, ForeignKey, Node, TODAY};
 
@@ -123,15 +123,61 @@ fn what_cannot_be_verified_counts_as_below() {
     let corp = corp.root();
     let leaf = Foreign::server("db1.example").issued_by(&corp);
     assert_eq!(above(&leaf.chain, &[&corp]), Some(fingerprint(&corp)));
-    // And one signature more than are verified.
-    let issuer = Foreign::authority("corp").root();
-    let leaf = Foreign::server("db1.example").issued_by(&issuer);
-    let others: Vec<Authority> = (0..=MAX_PATH_SIGNATURES)
+}
+
+#[test]
+fn revoked_generations_of_one_name_do_not_speak_for_the_living_one() {
+    let living = Foreign::authority("corp").root();
+    let leaf = Foreign::server("db1.example").issued_by(&living);
+    let mut revoked: Vec<Authority> = (0..2 * MAX_PATH_SIGNATURES)
         .map(|_| Foreign::authority("corp").root())
         .collect();
-    let others: Vec<&Authority> = others.iter().collect();
-    assert_eq!(above(&leaf.chain, &others[1..]), None);
-    assert!(above(&leaf.chain, &others).is_some());
+    let chain = leaf.followed_by(&[&living.der]).chain;
+    assert_eq!(above(&chain, &revoked.iter().collect::<Vec<_>>()), None);
+    // After all of them the one that did sign is still found, and it is the one named.
+    let expected = fingerprint(&living);
+    revoked.push(living);
+    let all: Vec<&Authority> = revoked.iter().collect();
+    assert_eq!(above(&chain, &all), Some(expected));
+}
+
+#[test]
+fn one_signature_more_than_are_verified_for_an_authority_counts_as_below() {
+    // The authority and each certificate of its name that it signed are asked about the leaf and
+    // about each certificate of their name that nobody signed; the authority also about those that
+    // it did sign. One below `sub` is asked about by `sub` alone, which makes two more.
+    let corp = Foreign::authority("corp").root();
+    let sub = Foreign::authority("sub").intermediate(&corp);
+    let other_sub = Foreign::authority("sub").root();
+    let below_sub = Foreign::authority("corp").intermediate(&other_sub);
+    let stranger = Foreign::authority("corp").root();
+    let leaf = Foreign::server("db1.example").issued_by(&stranger);
+    let with = |signed: usize, unsigned: usize| {
+        let signed = (0..signed).map(|_| Foreign::authority("corp").intermediate(&corp).der);
+        let unsigned = (0..unsigned).map(|_| Foreign::authority("corp").root().der);
+        let mut others: Vec<Vec<u8>> = signed.chain(unsigned).collect();
+        others.extend([sub.der.clone(), below_sub.der.clone()]);
+        let others: Vec<&[u8]> = others.iter().map(Vec::as_slice).collect();
+        above(&leaf.clone().followed_by(&others).chain, &[&corp])
+    };
+    assert_eq!((1 + 4) * (1 + 1) + 4 + 2, MAX_PATH_SIGNATURES);
+    assert_eq!(with(4, 1), None);
+    assert_eq!((1 + 3) * (1 + 2) + 3 + 2, MAX_PATH_SIGNATURES + 1);
+    assert_eq!(with(3, 2), Some(fingerprint(&corp)));
+}
+
+#[test]
+fn a_wrong_key_identifier_does_not_hide_who_signed() {
+    // Whoever holds the authority's key chooses what the leaf says of it.
+    let corp = Foreign::authority("corp").root();
+    let mut key_id = vec![0x30, 0x16, 0x80, 0x14];
+    key_id.extend([0x5a; 20]);
+    let leaf = Foreign {
+        extensions: vec![CustomExtension::from_oid_content(&[2, 5, 29, 35], key_id)],
+        ..Foreign::server("db1.example")
+    };
+    let leaf = leaf.issued_by(&corp);
+    assert_eq!(above(&leaf.chain, &[&corp]), Some(fingerprint(&corp)));
 }
 
 fn above(chain: &[Vec<u8>], authorities: &[&Authority]) -> Option<Fingerprint> {
