@@ -213,8 +213,9 @@ impl Shell {
     }
 }
 
-/// Writes an answer. A closed pipe is a normal end; an answer that got lost in any other way was not
-/// given, and the process says so and ends.
+/// Writes an answer. Whoever closed the pipe wants no more of it, and the command ends as it would
+/// have, a refusal as a refusal. An answer that got lost in any other way was not given, and the
+/// process says so and ends.
 fn write_answer(shell: Shell, text: &str, lost: impl FnOnce(Failure) -> Failure) {
     let mut output = anstream::stdout();
     let written = output
@@ -222,7 +223,7 @@ fn write_answer(shell: Shell, text: &str, lost: impl FnOnce(Failure) -> Failure)
         .and_then(|()| output.flush());
     let Err(error) = written else { return };
     if error.kind() == io::ErrorKind::BrokenPipe {
-        std::process::exit(0);
+        return;
     }
     let failure = Failure::unable(format!("the answer cannot be written: {error}"));
     shell.fail_in_words(&lost(failure));

@@ -1,14 +1,16 @@
 //! What every command has: help with examples, answers for programs, exit codes.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use comity_testkit::foreign::{Program, Running, run};
 use serde_json::Value;
 
 use crate::backend;
 use crate::home::{COMITY, Home, Pair, assert_says, expect_exit, quoted_command};
+use crate::live::wait_for_call;
 
 /// Every command that does something.
 const COMMANDS: [&str; 25] = [
@@ -490,4 +492,48 @@ fn a_reader_that_goes_away_is_a_normal_end() {
     );
     assert_eq!(finished.err(), "");
     finished.expect_success();
+}
+
+/// Runs `comity ARGS` with a standard output that nobody reads. Gives its exit code.
+fn exit_unread(home: &Home, args: &[&str], input: &[u8]) -> Option<i32> {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = home.command(args);
+    let command = command.stdin(Stdio::piped()).stdout(writer);
+    let mut child = command.stderr(Stdio::null()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    // A command that asks nothing may have ended already.
+    drop(stdin.write_all(input));
+    drop(stdin);
+    child.wait().expect("a child of ours").code()
+}
+
+#[test]
+fn a_refusal_that_nobody_reads_is_a_refusal() {
+    let home = Home::new();
+    for (args, code) in [
+        (&["--json", "trust", "list"][..], 0),
+        (&["id"], 0),
+        (&["man"], 0),
+        (&["--json", "trust", "show", "nobody"], 1),
+        (&["--json", "trust", "find", "nobody"], 1),
+        (&["--json", "connect", "nobody"], 1),
+        (&["--json", "connect", "a b"], 2),
+    ] {
+        assert_eq!(exit_unread(&home, args, b""), Some(code), "{args:?}");
+    }
+}
+
+#[test]
+fn words_that_differ_are_a_no_to_a_reader_that_went_away() {
+    let pair = Pair::new(&[&backend::echo().to_string()], &["default"]);
+    for (word, code) in [("no\n", 1), ("yes\n", 0)] {
+        let (waiting, address) = wait_for_call(&pair.server, "client");
+        waiting.write(b"yes\n");
+        let address = address.to_string();
+        let args = ["verify", "--live", "server", "--addr", &address];
+        let ended = exit_unread(&pair.client, &args, word.as_bytes());
+        assert_eq!(ended, Some(code), "{word}");
+        assert_eq!(waiting.finish().status.code(), Some(code), "{word}");
+    }
 }
