@@ -81,15 +81,17 @@ pub(crate) fn add(context: &Context, args: &TrustAdd) -> Outcome {
         }
     }
     let store = context.store(&home, "comity trust add")?;
+    // All of them before the first one is added.
     for entry in &entries {
-        refuse_revoked(&store.snapshot().known, entry.pin())?;
+        refuse_revoked(&store.snapshot().known, &entry.what)?;
     }
     for entry in &entries {
         let edit = match args.also {
             true => Edit::AddKey(Box::new(entry.clone())),
             false => Edit::Add(Box::new(entry.clone())),
         };
-        apply(&store, entry_peer(entry), "add", &args.name, |_| {
+        apply(&store, entry_peer(entry), "add", &args.name, |known| {
+            refuse_revoked(known, &entry.what)?;
             Ok(edit.clone())
         })?;
     }
@@ -133,15 +135,30 @@ fn refuse_ca_for_everybody(
 }
 
 /// A revocation beats every entry: one that is made in spite of it would only look like a grant.
-fn refuse_revoked(known: &KnownPeers, pin: Option<&Pin>) -> Result<(), Failure> {
-    match pin.and_then(|pin| revocation(known, pin)) {
+fn refuse_revoked(known: &KnownPeers, what: &What) -> Result<(), Failure> {
+    let (subject, line) = match what {
+        What::Pin(pin) => ("key", revocation(known, pin)),
+        What::Ca(anchor) => ("CA", revocation_of_anchor(known, anchor)),
+        What::Revoked(_) | What::CaVerified => return Ok(()),
+    };
+    match line {
         None => Ok(()),
         Some(line) => Err(
-            Failure::no(format!("this key is revoked (known_peers:{line})"))
+            Failure::no(format!("this {subject} is revoked (known_peers:{line})"))
                 .hint("a revocation is permanent; only removing the line by hand undoes it")
                 .because(Reason::Revoked),
         ),
     }
+}
+
+/// The line that revokes a CA by its key, or by its certificate with either of the two signatures
+/// that it can have.
+fn revocation_of_anchor(known: &KnownPeers, anchor: &Anchor) -> Option<usize> {
+    let own = anchor.fingerprint();
+    let mut certificates = std::iter::once(&own).chain(anchor.twin_fingerprints());
+    known
+        .revocation_of_key(&anchor.key())
+        .or_else(|| certificates.find_map(|f| known.revocation_of_certificate(f)))
 }
 
 fn revocation(known: &KnownPeers, pin: &Pin) -> Option<usize> {
@@ -298,13 +315,13 @@ pub(crate) fn replace(context: &Context, args: &TrustReplace) -> Outcome {
     let home = context.open_home()?;
     let pin = parse_pin(&args.id)?;
     let store = context.store(&home, "comity trust replace")?;
-    refuse_revoked(&store.snapshot().known, Some(&pin))?;
     apply(
         &store,
         None,
         "replace",
         &format!("{} by {}", args.peer, pin_text(&pin)),
         |known| {
+            refuse_revoked(known, &What::Pin(pin))?;
             let found = found_or_no(known, &args.peer)?;
             let pins: Vec<&(usize, &Entry)> =
                 found.iter().filter(|(_, e)| e.pin().is_some()).collect();

@@ -289,6 +289,29 @@ fn revoking_one_certificate_of_a_ca_says_what_that_leaves_open() {
 }
 
 #[test]
+fn a_ca_whose_key_or_certificate_is_revoked_is_not_added() {
+    let below = Below::new();
+    below.home.yes(&["trust", "remove", Below::PATTERN]);
+    let twins = below.authority.twin_fingerprints();
+    assert!(!twins.is_empty(), "its signature is ECDSA");
+    let own = below.authority.fingerprint();
+    let certificates = std::iter::once(&own).chain(twins);
+    let by = std::iter::once(format!("key {}", below.authority.key()))
+        .chain(certificates.map(|fingerprint| format!("cert {fingerprint}")));
+    let without = below.home.known_peers();
+    for revoked in by {
+        let known = format!("{without}@revoked both * {revoked}\n");
+        fs::write(below.home.path().join("known_peers"), &known).expect("written");
+        let finished = expect_exit(below.list_authority(), 1, &["trust", "add"]);
+        let said = finished.err();
+        assert_says(&said, &["this CA is revoked (known_peers:3)", "permanent"]);
+        assert_eq!(below.home.known_peers(), known);
+    }
+    fs::write(below.home.path().join("known_peers"), without).expect("written");
+    below.list_authority().expect_success();
+}
+
+#[test]
 fn a_revoked_key_is_refused_when_dialling_with_the_line_that_says_so() {
     let pair = Pair::new(&[&backend::echo().to_string()], &["default"]);
     let id = pair.server.id();
