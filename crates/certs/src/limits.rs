@@ -10,7 +10,8 @@ pub const MAX_CERTIFICATES: usize = 8;
 
 /// Presented certificates with one and the same subject that are tried on a path to a trusted CA.
 ///
-/// An authority that changes its key or is cross-certified has two. With two of each name there are
+/// An authority that changes its key or is cross-certified has two. Of more, those count whose key
+/// identifiers fit; a chain that has no path among the first of these is too complex. With two of each name there are
 /// at most 39 orders to try (three names with two certificates each, and one more), a few hundred
 /// microseconds without signatures.
 pub const MAX_SAME_SUBJECT: usize = 2;

@@ -250,6 +250,31 @@ impl<'a> Parsed<'a> {
         }
     }
 
+    /// Whether the key identifiers say that `issuer` did not sign this: both have one, and they
+    /// differ (RFC 5280 sections 4.2.1.1 and 4.2.1.2). They are a hint and prove nothing, because
+    /// whoever signs chooses them; one that cannot be read says nothing.
+    pub(crate) fn names_another_key_than(&self, issuer: &Self) -> bool {
+        match (self.authority_key_identifier(), issuer.key_identifier()) {
+            (Some(wanted), Some(found)) => wanted != found,
+            _ => false,
+        }
+    }
+
+    /// The content of SubjectKeyIdentifier.
+    fn key_identifier(&self) -> Option<&'a [u8]> {
+        let extension = self.extension(&oid::SUBJECT_KEY_IDENTIFIER)?;
+        content(extension.value, Tag::OctetString, "key identifier").ok()
+    }
+
+    /// The key identifier in AuthorityKeyIdentifier, `keyIdentifier [0] IMPLICIT OCTET STRING`.
+    fn authority_key_identifier(&self) -> Option<&'a [u8]> {
+        let what = "authority key identifier";
+        let extension = self.extension(&oid::AUTHORITY_KEY_IDENTIFIER)?;
+        let elements = elements(extension.value, Tag::Sequence, what).ok()?;
+        let first = elements.first().filter(|e| e.first() == Some(&0x80))?;
+        any(first, what).ok().map(|id| id.value())
+    }
+
     /// The entries of SubjectAltName; none when the extension is absent.
     pub(crate) fn general_names(&self) -> Result<Vec<AnyRef<'a>>> {
         let Some(extension) = self.extension(&oid::SUBJECT_ALT_NAME) else {

@@ -118,7 +118,8 @@ pub enum CaError {
     /// A signature algorithm or key that is not accepted.
     #[error("a signature in the path is of a kind that is not accepted")]
     UnsupportedAlgorithm,
-    /// Checking it would take too much work.
+    /// Checking it would take too much work: too many signatures, or more certificates of one name
+    /// than are tried.
     #[error("the certificates are too entangled to be checked")]
     TooComplex,
     /// A certificate in the path cannot be used.
@@ -200,7 +201,10 @@ impl Search<'_> {
         let candidates = Candidates::between(&self.certificates, anchors);
         let anchors = candidates.anchors.as_slice();
         if anchors.is_empty() {
-            return Err(self.unknown_issuer());
+            return Err(match candidates.cut {
+                true => CaError::TooComplex,
+                false => self.unknown_issuer(),
+            });
         }
         let der = |index: usize| CertificateDer::from(self.chain.der()[index].as_slice());
         let leaf = der(0);
@@ -235,7 +239,8 @@ impl Search<'_> {
         );
         match (verified.map(|_| ()), found.into_inner()) {
             (Ok(()), Ok(path)) => Ok(path),
-            (Err(_), _) if self.budget.is_exceeded() => Err(CaError::TooComplex),
+            // What was not looked at could have been the path, whatever is wrong with the rest.
+            (Err(_), _) if candidates.cut || self.budget.is_exceeded() => Err(CaError::TooComplex),
             (Err(webpki::Error::UnknownIssuer), Err(Some(ours))) => Err(ours),
             (Err(error), _) => Err(self.explain(&error)),
             (Ok(()), Err(_)) => Err(CaError::Unusable {

@@ -6,7 +6,9 @@ use std::time::Duration;
 use comity_certs::limits::{MAX_PATH_SIGNATURES, MAX_SAME_SUBJECT};
 use comity_certs::{Anchor, CaError, CaPath, PresentedChain, Purpose, verify_ca_path};
 use comity_identity::{Algorithm, KeyHash, Signer, UnixTime};
-use rcgen::{DistinguishedName, DnType, GeneralSubtree, KeyUsagePurpose, NameConstraints};
+use rcgen::{
+    CustomExtension, DistinguishedName, DnType, GeneralSubtree, KeyUsagePurpose, NameConstraints,
+};
 
 use crate::certificates::{
     Authority, Credential, DAY, Foreign, Node, RawCertificate, TODAY, TestKey,
@@ -372,18 +374,28 @@ fn seven_cas_of_one_name_cost_a_bounded_number_of_signatures() {
     );
     let leaf = Foreign::server("db1.example").issued_by(&issuer);
     let ring: Vec<&[u8]> = ring.iter().map(Vec::as_slice).collect();
-    let chain = leaf.followed_by(&ring).chain;
-    for (authorities, expected) in [
-        (1, CaError::BadSignature),
-        (MAX_PATH_SIGNATURES / 5, CaError::BadSignature),
-        (MAX_PATH_SIGNATURES / 5 + 1, CaError::TooComplex),
+    for (presented, authorities, expected) in [
+        (MAX_SAME_SUBJECT, 1, CaError::BadSignature),
+        (
+            MAX_SAME_SUBJECT,
+            MAX_PATH_SIGNATURES / 5,
+            CaError::BadSignature,
+        ),
+        (
+            MAX_SAME_SUBJECT,
+            MAX_PATH_SIGNATURES / 5 + 1,
+            CaError::TooComplex,
+        ),
+        (MAX_SAME_SUBJECT + 1, 1, CaError::TooComplex),
+        (7, 1, CaError::TooComplex),
     ] {
         let trusted: Vec<Authority> = (0..authorities)
             .map(|_| Foreign::authority("loop").root())
             .collect();
         let trusted: Vec<&Authority> = trusted.iter().collect();
+        let chain = leaf.clone().followed_by(&ring[..presented]).chain;
         let error = verify(&chain, &trusted, Purpose::Serve, TODAY);
-        assert_eq!(error, Err(expected), "{authorities}");
+        assert_eq!(error, Err(expected), "{presented} {authorities}");
     }
 }
 
@@ -420,12 +432,68 @@ fn of_certificates_with_one_subject_the_first_two_are_tried() {
         verify(&chain, &[&root], Purpose::Serve, TODAY).map(|_| ())
     };
     assert_eq!(with(&fakes[1..]), Ok(()));
-    assert_eq!(with(&fakes), Err(CaError::BadSignature));
+    assert_eq!(with(&fakes), Err(CaError::TooComplex));
     // One that lies on no path to the root is not counted, and a copy is not counted twice.
     let elsewhere = Foreign::authority("elsewhere").root();
     let aside = Foreign::authority("middle").intermediate(&elsewhere).der;
     assert_eq!(with(&vec![aside; 5]), Ok(()));
     assert_eq!(with(&vec![fakes[0].clone(); 5]), Ok(()));
+}
+
+#[test]
+fn certificates_whose_key_identifiers_do_not_fit_displace_none_that_do() {
+    let root = Foreign::authority("root").root();
+    let middle = Foreign::authority("middle").intermediate(&root);
+    let others: Vec<Vec<u8>> = (0..5)
+        .map(|_| Foreign::authority("middle").intermediate(&root).der)
+        .collect();
+    let naming = |extension: Vec<u8>| {
+        let leaf = Foreign {
+            extensions: vec![CustomExtension::from_oid_content(
+                &[2, 5, 29, 35],
+                extension,
+            )],
+            ..Foreign::server("db1.example")
+        };
+        leaf.issued_by(&middle)
+    };
+    let with = |leaf: &Credential, decoys: usize| {
+        let mut others: Vec<&[u8]> = others[..decoys].iter().map(Vec::as_slice).collect();
+        others.push(&middle.der);
+        let chain = leaf.clone().followed_by(&others).chain;
+        verify(&chain, &[&root], Purpose::Serve, TODAY).map(|_| ())
+    };
+    let named = naming(authority_key_identifier(&key_identifier(&middle)));
+    for decoys in 0..=5 {
+        assert_eq!(with(&named, decoys), Ok(()), "{decoys}");
+    }
+    // Without an identifier, or with one that cannot be read, all of them may have signed.
+    for unnamed in [vec![0x30, 0x00], vec![0x30, 0x03, 0x80, 0x05, 0x00]] {
+        let unnamed = naming(unnamed);
+        assert_eq!(with(&unnamed, MAX_SAME_SUBJECT - 1), Ok(()));
+        assert_eq!(with(&unnamed, MAX_SAME_SUBJECT), Err(CaError::TooComplex));
+    }
+    // While they are few, an identifier that fits none of them excludes none; then all are dropped.
+    let wrong = naming(authority_key_identifier(&[0x5a; 20]));
+    assert_eq!(with(&wrong, MAX_SAME_SUBJECT - 1), Ok(()));
+    let issuer = "CN=middle".to_owned();
+    let error = Err(CaError::UnknownIssuer { issuer });
+    assert_eq!(with(&wrong, MAX_SAME_SUBJECT), error);
+}
+
+fn authority_key_identifier(id: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(id.len()).expect("short");
+    [&[0x30, length + 2, 0x80, length], id].concat()
+}
+
+fn key_identifier(authority: &Authority) -> Vec<u8> {
+    // The object identifier of SubjectKeyIdentifier, and the tag of its OCTET STRING.
+    let header = [0x06, 0x03, 0x55, 0x1d, 0x0e, 0x04];
+    let place = authority.der.windows(6).position(|w| w == header);
+    let value = place
+        .map(|at| &authority.der[at + 7..])
+        .expect("a CA has one");
+    value[2..2 + usize::from(value[1])].to_vec()
 }
 
 #[test]
