@@ -174,7 +174,7 @@ impl<'q> Listed<'q> {
             if !is_anchor(entry, path.anchor) {
                 continue;
             }
-            match needs_metadata(query, entry).filter(|_| path.constrained) {
+            match beyond_constraints(query, entry).filter(|_| path.constrained) {
                 None => return Ok(Some(line)),
                 Some(reason) => refusal = refusal.or(Some(CaRefusal::Scope { reason, line })),
             }
@@ -270,14 +270,24 @@ fn covers_presented(query: &Query<'_>, entry: &Entry) -> Result<(), Reason> {
     Ok(())
 }
 
-/// Whether the line recognises the peer by its metadata, and the reason to refuse it where that
-/// does not count: below a CA with name constraints.
-fn needs_metadata(query: &Query<'_>, entry: &Entry) -> Option<Reason> {
+/// The reason to refuse a peer below a CA with name constraints where the line recognises it by
+/// something that these do not limit: metadata, or a URI alone.
+///
+/// Constraints on DNS names and addresses say nothing of URIs (RFC 5280 section 4.2.1.10: names of
+/// a kind that no constraint is about are all acceptable), and with constraints on URIs there is no
+/// path. Whoever was given `dev.example` could otherwise write any workload's SPIFFE id.
+fn beyond_constraints(query: &Query<'_>, entry: &Entry) -> Option<Reason> {
     let attributes = &entry.attributes;
+    let limited = |name: &&SanName| !matches!(name, SanName::Uri(_));
+    let covered = || {
+        let mut names = signed_names(query).iter().filter(limited);
+        names.any(|name| entry.names.cover(name))
+    };
     match query.direction {
         Direction::Dial => None,
         Direction::Accept if !attributes.networks.is_empty() => Some(Reason::WrongNetwork),
         Direction::Accept if !attributes.roles.is_empty() => Some(Reason::WrongRole),
+        Direction::Accept if !covered() => Some(Reason::OutOfScope),
         Direction::Accept => None,
     }
 }

@@ -669,6 +669,44 @@ fn when_accepting_a_uri_can_be_the_name_inside_a_scope() {
 }
 
 #[test]
+fn below_name_constraints_a_uri_is_no_name_inside_a_scope() {
+    let ca = Ca::new("corp");
+    let says = Says {
+        dns: &["laptop.dev.example"],
+        uris: &["spiffe://corp/ns/db"],
+        ..Says::default()
+    };
+    let only_uri = Says {
+        dns: &[],
+        ..says.clone()
+    };
+    let below = |constraint, says| ca.leaf_below_another(constraint, says);
+    let (free, constrained) = (below(None, &says), below(Some("dev.example"), &says));
+    let only_uri = below(Some("dev.example"), &only_uri);
+    let uris = "spiffe://corp/*";
+    for (peer, scope, word) in [
+        (&free, uris, "ca"),
+        (&constrained, uris, "out-of-scope"),
+        (&only_uri, uris, "out-of-scope"),
+        // The names that are limited count as before, and so does what a line excludes.
+        (&constrained, "*.dev.example", "ca"),
+        (&constrained, "*.dev.example,spiffe://corp/*", "ca"),
+        (&constrained, "*.dev.example,!spiffe://*", "out-of-scope"),
+        (&only_uri, "*.dev.example", "out-of-scope"),
+    ] {
+        let listed = known(&[ca.line("accept", scope, "")]);
+        assert_eq!(Ask::accept(Mode::Ca, peer, listed).word(), word, "{scope}");
+    }
+    // Another line for the same authority can still recognise it.
+    let listed = known(&[
+        ca.line("accept", uris, ""),
+        ca.line("accept", "*.dev.example", ""),
+    ]);
+    let recognition = Ask::accept(Mode::Ca, &constrained, listed).accepted();
+    assert!(matches!(recognition.how, How::Ca { line: Some(3), .. }));
+}
+
+#[test]
 fn a_name_once_recognised_by_a_ca_is_remembered_once() {
     let ca = Ca::new("corp");
     let peer = ca.leaf(&Says::name(&[HOST]));
