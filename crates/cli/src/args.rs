@@ -457,7 +457,7 @@ pub(crate) struct TrustReplace {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  comity trust revoke db1\n  comity trust revoke key:QK5T2HX-…")]
 pub(crate) struct TrustRevoke {
-    /// A label, HOST:PORT, or an id
+    /// A label, HOST:PORT, an id, or a CA's whole pattern
     pub(crate) peer: String,
 }
 

@@ -205,8 +205,9 @@ impl KnownPeers {
             .min()
     }
 
-    /// The line that revokes an authority.
-    pub(crate) fn revocation_of_anchor(&self, anchor: &Anchor) -> Option<usize> {
+    /// The line that revokes an authority by its key, or by its certificate with either of the two
+    /// signatures that it can have.
+    pub fn revocation_of_anchor(&self, anchor: &Anchor) -> Option<usize> {
         let twins = anchor.twin_fingerprints().iter();
         self.revocation_of_key(&anchor.key())
             .or_else(|| self.revocation_of_certificate(&anchor.fingerprint()))

@@ -138,7 +138,7 @@ fn refuse_ca_for_everybody(
 fn refuse_revoked(known: &KnownPeers, what: &What) -> Result<(), Failure> {
     let (subject, line) = match what {
         What::Pin(pin) => ("key", revocation(known, pin)),
-        What::Ca(anchor) => ("CA", revocation_of_anchor(known, anchor)),
+        What::Ca(anchor) => ("CA", known.revocation_of_anchor(anchor)),
         What::Revoked(_) | What::CaVerified => return Ok(()),
     };
     match line {
@@ -149,16 +149,6 @@ fn refuse_revoked(known: &KnownPeers, what: &What) -> Result<(), Failure> {
                 .because(Reason::Revoked),
         ),
     }
-}
-
-/// The line that revokes a CA by its key, or by its certificate with either of the two signatures
-/// that it can have.
-fn revocation_of_anchor(known: &KnownPeers, anchor: &Anchor) -> Option<usize> {
-    let own = anchor.fingerprint();
-    let mut certificates = std::iter::once(&own).chain(anchor.twin_fingerprints());
-    known
-        .revocation_of_key(&anchor.key())
-        .or_else(|| certificates.find_map(|f| known.revocation_of_certificate(f)))
 }
 
 fn revocation(known: &KnownPeers, pin: &Pin) -> Option<usize> {
