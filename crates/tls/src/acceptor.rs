@@ -87,8 +87,8 @@ pub struct Incoming<IO> {
     pub peer: PeerInfo,
     /// What it asks for.
     pub request: Request,
-    /// Freed with the answer.
-    place: Place,
+    /// Held until the answer, and given back with it.
+    _place: Place,
     deadline: Instant,
 }
 
@@ -239,7 +239,7 @@ impl Acceptor {
                 matter,
                 recognition,
                 request,
-                place,
+                _place: place,
                 deadline,
             }),
             Err(reason) => {
@@ -341,11 +341,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Incoming<IO> {
             dialer: self.recognition.peer,
             acceptor: PeerId::Node(self.matter.endpoint.credentials.node_id()),
         })
-    }
-
-    /// Whether the place of this connection was given to a newer one: the answer is then wasted.
-    pub fn is_evicted(&self) -> bool {
-        self.place.evicted.is_cancelled()
     }
 }
 

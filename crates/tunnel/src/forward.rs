@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::pipe::pipe_peer;
+use crate::serve::ACCEPT_PAUSE;
 use crate::target::Backend;
 
 /// Where and how one peer is dialled.
@@ -88,7 +89,7 @@ pub async fn forward(
             Ok(local) => local,
             Err(error) => {
                 tracing::warn!(error = %error, "a local connection could not be accepted");
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };

@@ -32,7 +32,7 @@ const BACKEND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Pause after the system refused a new connection (it is out of descriptors): trying at once
 /// would only turn the core.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A silent connection is probed after this time, so that a peer that lost power does not hold a
 /// backend connection for ever.
