@@ -16,6 +16,8 @@ mod anchor;
 mod budget;
 mod candidates;
 mod chain;
+mod cross;
+pub mod federation;
 mod keys;
 pub mod limits;
 mod lineage;
@@ -31,6 +33,10 @@ mod twin;
 
 pub use anchor::{Anchor, AnchorError, CaFileError, certificates_in_pem};
 pub use chain::{ChainError, Form, Leaf, PresentedChain, Purpose, Usages};
+pub use cross::{
+    ConstraintFault, CrossCertificate, CrossError, CrossPath, Issued, OwnPath, Rollover,
+    cross_paths, verify_cross_path, verify_own_path,
+};
 pub use keys::KeyFault;
 pub use lineage::authority_above;
 pub use metadata::{Metadata, MetadataError, is_label};

@@ -73,3 +73,36 @@ pub const MAX_CA_FILE_CERTIFICATES: usize = 1024;
 
 /// Bytes of one CA file. The Mozilla set has about 250 kB.
 pub const MAX_CA_FILE_BYTES: usize = 4 * 1024 * 1024;
+
+/// Signatures verified in one search below cross-certificates.
+///
+/// A member of five networks presents five cross-certificates, one issuing certificate and its own
+/// root: seven signatures, each checked once. Twice that leaves room for authorities that share a
+/// name; with P-384, the slowest that is accepted, sixteen take four milliseconds.
+pub const MAX_CROSS_SIGNATURES: usize = 16;
+
+/// Partial paths looked at in one search below cross-certificates.
+///
+/// Seven certificates that all name one another can be put in 13,700 orders. An honest chain has
+/// fewer than fifty, and this many cost a tenth of a millisecond.
+pub const MAX_CROSS_STEPS: usize = 512;
+
+/// Subtrees in each list of a NameConstraints extension: each is compared with each name below.
+pub const MAX_SUBTREES: usize = 64;
+
+/// Bytes of the succession statements in a native leaf: sixteen changes of key (at most 508 bytes
+/// each, with the sum of their heads) for a peer that was away, in half of what a chain may have.
+pub const MAX_SUCCESSION_BYTES: usize = 8 * 1024;
+
+/// Bytes of one authority certificate. With P-256 keys they have about 600; the scope of an issuing
+/// key may add metadata and DNS names.
+pub const MAX_AUTHORITY_BYTES: usize = 4 * 1024;
+
+/// DNS names to which an issuing key may be limited: every DNS name of a leaf is compared with each.
+pub const MAX_DNS_CONSTRAINTS: usize = 16;
+
+/// Bytes of a certificate signing request. One with an RSA-4096 key has 1.7 kB; 64 names fit.
+pub const MAX_CSR_BYTES: usize = 16 * 1024;
+
+/// Attributes of a certificate signing request. Tools write one or two.
+pub const MAX_CSR_ATTRIBUTES: usize = 8;

@@ -15,6 +15,9 @@ pub const METADATA: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.25.186957
 /// The extension of a native root that commits to the next identity key.
 pub const NEXT_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.25.1869571449.2");
 
+/// The extension of a native leaf with the succession statements of its identity key.
+pub const SUCCESSION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.25.1869571449.3");
+
 macro_rules! oids {
     ($($name:ident = $text:literal;)*) => {
         $(pub(crate) const $name: ObjectIdentifier = ObjectIdentifier::new_unwrap($text);)*
@@ -23,7 +26,12 @@ macro_rules! oids {
 
 oids! {
     COMMON_NAME = "2.5.4.3";
+    SERIAL_NUMBER = "2.5.4.5";
     ORGANIZATION = "2.5.4.10";
+    ORGANIZATIONAL_UNIT = "2.5.4.11";
+    EMAIL_ADDRESS = "1.2.840.113549.1.9.1";
+
+    EXTENSION_REQUEST = "1.2.840.113549.1.9.14";
 
     SUBJECT_KEY_IDENTIFIER = "2.5.29.14";
     KEY_USAGE = "2.5.29.15";

@@ -1,0 +1,111 @@
+//! Key identifiers: which key says it signed which certificate.
+//!
+//! They prove nothing, because whoever signs chooses them. But where they contradict each other
+//! other verifiers do not try the signature, so neither is it tried here, and among several
+//! certificates of one name they choose without costing a signature.
+
+use der::asn1::AnyRef;
+use der::{Decode, Tag, TagNumber, Tagged};
+
+use crate::oid;
+use crate::parsed::{CertificateFault, Parsed, content, elements, malformed};
+
+/// The identifiers of one certificate.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Identifiers<'a> {
+    /// SubjectKeyIdentifier.
+    own: Option<&'a [u8]>,
+    /// AuthorityKeyIdentifier, of which the key identifier may be absent.
+    authority: Option<Authority<'a>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Authority<'a> {
+    key: Option<&'a [u8]>,
+    /// Issuer and serial number of the issuer's certificate. The names are the content of
+    /// GeneralNames.
+    certificate: Option<(Vec<AnyRef<'a>>, &'a [u8])>,
+}
+
+impl<'a> Identifiers<'a> {
+    pub(super) fn of(certificate: &Parsed<'a>) -> Result<Self, CertificateFault> {
+        let own = certificate
+            .extension(&oid::SUBJECT_KEY_IDENTIFIER)
+            .map(|e| content(e.value, Tag::OctetString, "key identifier"))
+            .transpose()?;
+        let authority = certificate
+            .extension(&oid::AUTHORITY_KEY_IDENTIFIER)
+            .map(|e| authority(e.value))
+            .transpose()?;
+        Ok(Self { own, authority })
+    }
+
+    /// Whether it names the key that signed it.
+    pub(super) fn name_issuer(&self) -> bool {
+        self.authority.as_ref().is_some_and(|a| a.key.is_some())
+    }
+
+    /// Whether they leave open that the certificate with `issuer_ids` signed this one.
+    pub(super) fn fit(&self, issuer: &Parsed<'_>, issuer_ids: &Identifiers<'_>) -> bool {
+        let Some(authority) = &self.authority else {
+            return true;
+        };
+        let key = match (authority.key, issuer_ids.own) {
+            (Some(wanted), Some(found)) => wanted == found,
+            // A certificate whose issuer's identifier is its own names itself as issuer.
+            (Some(wanted), None) => self.own != Some(wanted),
+            _ => true,
+        };
+        key && match &authority.certificate {
+            None => true,
+            Some((names, serial)) => *serial == issuer.serial && is_named(issuer.issuer, names),
+        }
+    }
+}
+
+/// Whether a directory name among the general names is exactly this one.
+fn is_named(name: &[u8], names: &[AnyRef<'_>]) -> bool {
+    let directory_name = Tag::ContextSpecific {
+        constructed: true,
+        number: TagNumber(4),
+    };
+    names
+        .iter()
+        .any(|n| n.tag() == directory_name && n.value() == name)
+}
+
+/// `SEQUENCE { keyIdentifier [0], authorityCertIssuer [1], authorityCertSerialNumber [2] }`, all
+/// implicit and optional, the last two together (RFC 5280 section 4.2.1.1).
+fn authority(value: &[u8]) -> Result<Authority<'_>, CertificateFault> {
+    let what = "authority key identifier";
+    let mut fields = elements(value, Tag::Sequence, what)?.into_iter().peekable();
+    let mut next = |tag: u8| {
+        fields
+            .next_if(|field| field.first() == Some(&tag))
+            .map(|field| AnyRef::from_der(field).map_err(|_| malformed(what)))
+            .transpose()
+    };
+    let (key, issuer, serial) = (next(0x80)?, next(0xa1)?, next(0x82)?);
+    if fields.next().is_some() {
+        return Err(malformed(what));
+    }
+    let certificate = match (issuer, serial) {
+        (None, None) => None,
+        (Some(issuer), Some(serial)) => Some((any_elements(issuer.value())?, serial.value())),
+        _ => return Err(malformed(what)),
+    };
+    Ok(Authority {
+        key: key.map(|key| key.value()),
+        certificate,
+    })
+}
+
+fn any_elements(bytes: &[u8]) -> Result<Vec<AnyRef<'_>>, CertificateFault> {
+    let what = "authority key identifier";
+    let mut reader = der::SliceReader::new(bytes).map_err(|_| malformed(what))?;
+    let mut found = Vec::new();
+    while !der::Reader::is_finished(&reader) {
+        found.push(AnyRef::decode(&mut reader).map_err(|_| malformed(what))?);
+    }
+    Ok(found)
+}
