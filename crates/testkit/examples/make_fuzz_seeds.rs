@@ -360,7 +360,6 @@ fn frames() {
             id: [1; 16],
             signature: [2; 64],
         }),
-        succession: vec![vec![3; 10], vec![4; 20]],
         claimed_name: Some("laptop".to_owned()),
     };
     let full = full.encode();

@@ -18,7 +18,7 @@
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-/// The longest body: 16 kB, the budget of a HELLO. No other frame comes near it.
+/// The longest body: 16 kB, the budget of a HELLO. What is longer comes in parts.
 pub const MAX_BODY: usize = 16 * 1024;
 
 /// What a frame is for.
@@ -30,6 +30,12 @@ pub enum FrameType {
     Accept,
     /// The acceptor's no, with a token.
     Refuse,
+    /// A part of a membership, from an issuer of the network ([`crate::network`]).
+    Grant,
+    /// What the sender holds of the networks that both are in.
+    Sync,
+    /// A part of a network's bundle.
+    Bundle,
     /// A step of the live comparison ([`crate::live`]).
     Live,
 }
@@ -40,6 +46,9 @@ impl FrameType {
             Self::Hello => 1,
             Self::Accept => 2,
             Self::Refuse => 3,
+            Self::Grant => 4,
+            Self::Sync => 5,
+            Self::Bundle => 6,
             Self::Live => 16,
         }
     }
@@ -49,6 +58,9 @@ impl FrameType {
             1 => Some(Self::Hello),
             2 => Some(Self::Accept),
             3 => Some(Self::Refuse),
+            4 => Some(Self::Grant),
+            5 => Some(Self::Sync),
+            6 => Some(Self::Bundle),
             16 => Some(Self::Live),
             _ => None,
         }
@@ -88,7 +100,7 @@ pub enum FrameError {
 }
 
 /// What is wrong with the CBOR of a body.
-#[derive(Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ContentError {
     /// Not CBOR of the expected shape.
@@ -163,7 +175,25 @@ pub async fn expect_frame<R: AsyncRead + Unpin>(
     Ok(body)
 }
 
-fn encode(kind: FrameType, body: &[u8]) -> Result<Vec<u8>, FrameError> {
+/// Takes the first frame off `buffer`, if it is there as a whole. What may arrive in pieces, beside
+/// other events, is read this way instead of with [`read_frame`].
+///
+/// # Errors
+/// When the type is unknown or the length over the limit.
+pub(crate) fn take_frame(buffer: &mut Vec<u8>) -> Result<Option<(FrameType, Vec<u8>)>, FrameError> {
+    let Some(header) = buffer.first_chunk::<3>() else {
+        return Ok(None);
+    };
+    let (kind, length) = decode_header(*header)?;
+    if buffer.len() < 3 + length {
+        return Ok(None);
+    }
+    let rest = buffer.split_off(3 + length);
+    let body = std::mem::replace(buffer, rest).split_off(3);
+    Ok(Some((kind, body)))
+}
+
+pub(crate) fn encode(kind: FrameType, body: &[u8]) -> Result<Vec<u8>, FrameError> {
     let length = u16::try_from(body.len())
         .ok()
         .filter(|_| body.len() <= MAX_BODY)
@@ -196,6 +226,30 @@ mod tests {
         let (kind, body) = read_frame(&mut reader).await.expect("a frame");
         assert_eq!((kind, body.as_slice()), (FrameType::Accept, &[0xa0][..]));
         assert_eq!(reader, b"application data");
+    }
+
+    #[test]
+    fn frames_are_taken_off_a_buffer_once_they_are_whole() {
+        let wire = [
+            encode(FrameType::Sync, &[0xa0; 5]).expect("short"),
+            encode(FrameType::Bundle, &[]).expect("short"),
+        ]
+        .concat();
+        let mut buffer = Vec::new();
+        let mut taken = Vec::new();
+        for byte in wire {
+            buffer.push(byte);
+            taken.extend(take_frame(&mut buffer).expect("sound"));
+        }
+        assert!(buffer.is_empty());
+        assert_eq!(
+            taken,
+            [
+                (FrameType::Sync, vec![0xa0; 5]),
+                (FrameType::Bundle, Vec::new())
+            ]
+        );
+        assert!(take_frame(&mut vec![9, 0, 0]).is_err());
     }
 
     #[tokio::test]

@@ -17,11 +17,10 @@ pub const MAX_SERVICE: usize = 64;
 /// The longest name that a peer may suggest for itself.
 pub const MAX_CLAIMED_NAME: usize = 64;
 
-/// Stapled succession statements: a peer that was away for sixteen changes of key catches up.
-pub const MAX_SUCCESSION: usize = 16;
-
-/// Bytes of all stapled succession statements together.
-pub const MAX_SUCCESSION_BYTES: usize = 8 * 1024;
+/// Reserved and refused. Drafts stapled succession statements here; they travel in the leaf
+/// certificate, which the other side sees before it decides. What two readers could take from two
+/// places, they would one day take differently.
+const RESERVED_KEY: u64 = 5;
 
 /// What the dialer wants to speak after ACCEPT.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -30,12 +29,14 @@ pub enum SubProtocol {
     Tunnel,
     /// Exchange of node records. Reserved for the mesh.
     Mesh,
-    /// Redeem an invitation; nothing follows ACCEPT.
+    /// Redeem an invitation; a network's membership may follow ACCEPT ([`crate::network`]).
     Join,
     /// Durable messages. Reserved for links.
     Link,
     /// The live comparison of four words.
     Verify,
+    /// Bundles and memberships of the networks that both are in ([`crate::network`]).
+    Network,
 }
 
 /// The dialer's request.
@@ -47,8 +48,6 @@ pub struct Hello {
     pub service: Option<ServiceName>,
     /// Possession of an invitation.
     pub proof: Option<InvitationProof>,
-    /// Succession statements, oldest first, each as its exact signed bytes.
-    pub succession: Vec<Vec<u8>>,
     /// What the dialer suggests to be called. A claim, for the approval queue.
     pub claimed_name: Option<String>,
 }
@@ -81,7 +80,6 @@ impl Hello {
             protocol,
             service: None,
             proof: None,
-            succession: Vec::new(),
             claimed_name: None,
         }
     }
@@ -96,15 +94,6 @@ impl Hello {
         }
         if let Some(proof) = &self.proof {
             map.field(4, |e| e.array(2)?.bytes(&proof.id)?.bytes(&proof.signature));
-        }
-        if !self.succession.is_empty() {
-            map.field(5, |e| {
-                e.array(self.succession.len() as u64)?;
-                for statement in &self.succession {
-                    e.bytes(statement)?;
-                }
-                Ok(e)
-            });
         }
         if let Some(name) = &self.claimed_name {
             map.field(6, |e| e.str(name));
@@ -130,7 +119,7 @@ impl Hello {
                     hello.service = Some(name);
                 }
                 4 => hello.proof = Some(decode_proof(d)?),
-                5 => hello.succession = decode_succession(d)?,
+                RESERVED_KEY => return Err(ContentError::Value { key }),
                 6 => hello.claimed_name = Some(decode_claimed_name(d)?),
                 _ => return Ok(false),
             }
@@ -157,24 +146,6 @@ fn decode_proof(d: &mut Decoder<'_>) -> Result<InvitationProof, ContentError> {
         (Ok(id), Ok(signature)) => Ok(InvitationProof { id, signature }),
         _ => Err(ContentError::Value { key: 4 }),
     }
-}
-
-fn decode_succession(d: &mut Decoder<'_>) -> Result<Vec<Vec<u8>>, ContentError> {
-    let count = d.array()?.ok_or(ContentError::NotDeterministic)?;
-    if count == 0 || count > MAX_SUCCESSION as u64 {
-        return Err(ContentError::Value { key: 5 });
-    }
-    let mut statements = Vec::new();
-    let mut total = 0;
-    for _ in 0..count {
-        let statement = d.bytes()?;
-        total += statement.len();
-        if total > MAX_SUCCESSION_BYTES {
-            return Err(ContentError::Value { key: 5 });
-        }
-        statements.push(statement.to_vec());
-    }
-    Ok(statements)
 }
 
 fn decode_claimed_name(d: &mut Decoder<'_>) -> Result<String, ContentError> {
@@ -243,6 +214,7 @@ impl SubProtocol {
             Self::Join => "join",
             Self::Link => "link",
             Self::Verify => "verify",
+            Self::Network => "network",
         }
     }
 }
@@ -257,6 +229,7 @@ impl FromStr for SubProtocol {
             Self::Join,
             Self::Link,
             Self::Verify,
+            Self::Network,
         ]
         .into_iter()
         .find(|p| p.token() == token)
@@ -417,7 +390,6 @@ mod tests {
                 id: [1; 16],
                 signature: [2; 64],
             }),
-            succession: vec![vec![3; 10], vec![4; 20]],
             claimed_name: Some("laptop".to_owned()),
         }
     }
@@ -471,6 +443,20 @@ mod tests {
     }
 
     #[test]
+    fn the_reserved_key_is_refused_whatever_it_holds() {
+        for value in [&[0x81, 0x41, 0][..], &[0x80], &[0xf6]] {
+            let mut body = Hello::new(SubProtocol::Tunnel).encode();
+            body[0] += 1;
+            body.push(5);
+            body.extend_from_slice(value);
+            assert_eq!(
+                Hello::decode(&body),
+                Err(ContentError::Value { key: RESERVED_KEY })
+            );
+        }
+    }
+
+    #[test]
     fn another_version_is_refused() {
         let mut map = MapWriter::new();
         map.field(1, |e| e.u8(VERSION + 1));
@@ -506,7 +492,6 @@ mod tests {
         let at = Hello {
             service: Some("a".repeat(MAX_SERVICE).parse().expect("at the limit")),
             claimed_name: Some("n".repeat(MAX_CLAIMED_NAME)),
-            succession: vec![vec![0; MAX_SUCCESSION_BYTES / MAX_SUCCESSION]; MAX_SUCCESSION],
             ..full()
         };
         assert!(Hello::decode(&at.encode()).is_ok());
@@ -515,20 +500,10 @@ mod tests {
             claimed_name: Some("n".repeat(MAX_CLAIMED_NAME + 1)),
             ..full()
         };
-        let many = Hello {
-            succession: vec![vec![0]; MAX_SUCCESSION + 1],
-            ..full()
-        };
-        let large = Hello {
-            succession: vec![vec![0; MAX_SUCCESSION_BYTES], vec![0]],
-            ..full()
-        };
-        for over in [long_name, many, large] {
-            assert!(matches!(
-                Hello::decode(&over.encode()),
-                Err(ContentError::Value { .. })
-            ));
-        }
+        assert_eq!(
+            Hello::decode(&long_name.encode()),
+            Err(ContentError::Value { key: 6 })
+        );
     }
 
     #[test]
@@ -557,8 +532,8 @@ mod tests {
 
     #[test]
     fn hostile_lengths_do_not_allocate() {
-        // An array that announces 2^32 statements, a map of 2^64-1 fields.
-        assert!(Hello::decode(&[0xa1, 0x05, 0x9a, 0xff, 0xff, 0xff, 0xff]).is_err());
+        // An array that announces 2^32 items, a map of 2^64-1 fields.
+        assert!(Hello::decode(&[0xa1, 0x04, 0x9a, 0xff, 0xff, 0xff, 0xff]).is_err());
         assert!(
             Hello::decode(&[0xbb, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01]).is_err()
         );

@@ -59,6 +59,7 @@ mod gate;
 pub mod hello;
 mod limits;
 pub mod live;
+pub mod network;
 mod peer;
 mod session;
 mod stream;

@@ -45,14 +45,6 @@ async fn describe(wire: &[u8]) -> Result<Header, FrameError> {
                 put("invitation", HEXLOWER.encode(&proof.id));
                 put("signature", HEXLOWER.encode(&proof.signature));
             }
-            if !hello.succession.is_empty() {
-                let statements: Vec<String> = hello
-                    .succession
-                    .iter()
-                    .map(|s| HEXLOWER.encode(s))
-                    .collect();
-                put("succession", statements.join(" "));
-            }
             if let Some(name) = &hello.claimed_name {
                 put("name", name.clone());
             }
@@ -69,7 +61,9 @@ async fn describe(wire: &[u8]) -> Result<Header, FrameError> {
             let unknown = "unknown to this version".to_owned();
             put("reason", reason.map_or(unknown, |r| r.token().to_owned()));
         }
-        FrameType::Live => panic!("steps of the live comparison have vectors of their own"),
+        FrameType::Live | FrameType::Grant | FrameType::Sync | FrameType::Bundle => {
+            panic!("what follows the opening has vectors of its own")
+        }
     }
     assert!(rest.is_empty(), "one frame in one vector");
     Ok(found)

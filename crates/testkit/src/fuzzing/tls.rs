@@ -5,8 +5,8 @@ use std::task::{Context, Poll, Waker};
 
 use comity_tls::frame::{MAX_BODY, read_frame, write_frame};
 use comity_tls::hello::{
-    Hello, MAX_CLAIMED_NAME, MAX_SERVICE, MAX_SUCCESSION, MAX_SUCCESSION_BYTES, decode_accept,
-    decode_refuse, encode_accept, encode_refuse,
+    Hello, MAX_CLAIMED_NAME, MAX_SERVICE, decode_accept, decode_refuse, encode_accept,
+    encode_refuse,
 };
 use comity_tls::live;
 
@@ -51,9 +51,6 @@ pub fn hello(data: &[u8]) {
             .claimed_name
             .is_none_or(|name| name.len() <= MAX_CLAIMED_NAME)
     );
-    assert!(hello.succession.len() <= MAX_SUCCESSION);
-    let stapled: usize = hello.succession.iter().map(Vec::len).sum();
-    assert!(stapled <= MAX_SUCCESSION_BYTES);
 }
 
 /// The acceptor's yes or no.
