@@ -12,7 +12,7 @@ use thiserror::Error;
 use webpki::EndEntityCert;
 
 use crate::keys::{self, accept_key, accept_signature};
-use crate::limits::{MAX_CERTIFICATES, MAX_CHAIN_BYTES};
+use crate::limits::{MAX_CERTIFICATES, MAX_CHAIN_BYTES, MAX_SUCCESSION_BYTES};
 use crate::metadata::Metadata;
 use crate::names::{self, SanName};
 use crate::native::{self, NativeFacts, ProfileFault};
@@ -79,6 +79,10 @@ pub struct Leaf {
     pub metadata: Option<Metadata>,
     /// Whether subject and issuer are one and its signature verifies with its own key.
     pub self_signed: bool,
+    /// The succession statements in a native leaf, at most
+    /// [`MAX_SUCCESSION_BYTES`](crate::limits::MAX_SUCCESSION_BYTES) and otherwise unread: who
+    /// verifies them decides what they are worth. `None` in any other leaf.
+    pub succession: Option<Vec<u8>>,
 }
 
 /// What a leaf is for.
@@ -315,6 +319,10 @@ fn read_leaf(
         usages: usages(leaf)?,
         metadata: metadata(leaf)?,
         self_signed: native.is_none() && is_self_signed(leaf, &usable),
+        succession: match native {
+            Some(_) => succession(leaf)?,
+            None => None,
+        },
     })
 }
 
@@ -334,6 +342,17 @@ fn metadata(leaf: &Parsed<'_>) -> Result<Option<Metadata>, CertificateFault> {
     match leaf.extension(&oid::METADATA) {
         None => Ok(None),
         Some(extension) => Ok(Some(Metadata::from_der(extension.value)?)),
+    }
+}
+
+fn succession(leaf: &Parsed<'_>) -> Result<Option<Vec<u8>>, CertificateFault> {
+    let Some(extension) = leaf.extension(&oid::SUCCESSION) else {
+        return Ok(None);
+    };
+    let bytes = extension.value.len();
+    match bytes <= MAX_SUCCESSION_BYTES {
+        true => Ok(Some(extension.value.to_vec())),
+        false => Err(CertificateFault::SuccessionTooLarge { bytes }),
     }
 }
 

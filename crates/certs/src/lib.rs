@@ -13,16 +13,21 @@
 //! `docs/formats.md` describes the profile and the private extensions for other implementations.
 
 mod anchor;
+mod authority;
 mod budget;
 mod candidates;
 mod chain;
 mod cross;
+mod csr;
 pub mod federation;
 mod keys;
 pub mod limits;
 mod lineage;
 mod metadata;
 mod mint;
+mod mint_authority;
+mod mint_cross;
+mod mint_direct;
 mod names;
 mod native;
 pub mod oid;
@@ -30,17 +35,26 @@ mod parsed;
 mod path;
 mod renewal;
 mod twin;
+mod verify;
 
 pub use anchor::{Anchor, AnchorError, CaFileError, certificates_in_pem};
+pub use authority::{AuthorityCertificate, AuthorityFault, AuthorityKind, IssuerFault};
 pub use chain::{ChainError, Form, Leaf, PresentedChain, Purpose, Usages};
 pub use cross::{
     ConstraintFault, CrossCertificate, CrossError, CrossPath, Issued, OwnPath, Rollover,
     cross_paths, verify_cross_path, verify_own_path,
 };
+pub use csr::{Csr, CsrError, mint_csr, read_csr};
 pub use keys::KeyFault;
 pub use lineage::authority_above;
 pub use metadata::{Metadata, MetadataError, is_label};
 pub use mint::{LeafRequest, MintError, RootRequest, mint_leaf, mint_root};
+pub use mint_authority::{
+    AuthorityRootRequest, IssuingRequest, RolloverRequest, mint_authority_root, mint_issuing,
+    mint_rollover,
+};
+pub use mint_cross::{CrossRequest, SubjectFault, mint_cross};
+pub use mint_direct::{DirectLeafRequest, LeafSubject, mint_direct_leaf};
 pub use names::{SanName, escape};
 pub use native::{MAX_LEAF_VALIDITY, ProfileFault, read_root};
 pub use parsed::CertificateFault;

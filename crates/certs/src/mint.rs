@@ -22,13 +22,16 @@ use x509_cert::name::Name;
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::time::{Time, Validity};
 
+use crate::authority::{AuthorityFault, IssuerFault};
 use crate::chain::{ChainError, PresentedChain, Purpose};
 use crate::limits::MAX_SANS;
 use crate::metadata::{Metadata, MetadataError};
+use crate::mint_cross::SubjectFault;
 use crate::names::SanName;
 use crate::native::{self, Expected, ProfileFault};
 use crate::oid;
 use crate::parsed::{CertificateFault, Parsed};
+use crate::path::CaError;
 
 /// What a root certificate is made of, besides the identity key.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +65,10 @@ pub struct LeafRequest<'a> {
     pub uris: &'a [String],
     /// Metadata it claims; no extension is written for empty metadata.
     pub metadata: &'a Metadata,
+    /// Succession statements of the identity key, at most
+    /// [`MAX_SUCCESSION_BYTES`](crate::limits::MAX_SUCCESSION_BYTES); no extension is
+    /// written for none.
+    pub succession: &'a [u8],
 }
 
 /// Why a certificate was not made.
@@ -106,6 +113,31 @@ pub enum MintError {
         /// What the encoder said.
         cause: String,
     },
+    /// The issuer is not one that may make this certificate.
+    #[error("the issuer cannot make it: {0}")]
+    Issuer(#[from] IssuerFault),
+    /// The root to be certified is not one that can be cross-certified.
+    #[error("the root cannot be cross-certified: {0}")]
+    Subject(#[from] SubjectFault),
+    /// A leaf that would be for nothing.
+    #[error("the leaf has no purpose")]
+    NoPurpose,
+    /// It ends before it begins, or after its issuer.
+    #[error("it would be valid from {not_before} to {not_after}, and its issuer ends at {issuer}")]
+    Validity {
+        /// When it would begin.
+        not_before: UnixTime,
+        /// When it would end.
+        not_after: UnixTime,
+        /// When the issuer ends.
+        issuer: UnixTime,
+    },
+    /// What would have been made does not hold below its issuer.
+    #[error("the new certificate does not hold below its issuer: {0}")]
+    Path(#[from] CaError),
+    /// What would have been made is not an authority certificate.
+    #[error("the new certificate is no authority certificate: {0}")]
+    Authority(#[from] AuthorityFault),
     /// We would refuse our own certificate.
     #[error("the new certificate does not pass our own checks: {0}")]
     SelfCheck(ChainError),
@@ -122,6 +154,7 @@ pub fn mint_root(signer: &dyn Signer, request: &RootRequest) -> Result<Vec<u8>, 
         extensions.push((oid::NEXT_KEY, false, native::commitment_value(&next)));
     }
     let template = Template {
+        issuer: native::subject(&node),
         subject: native::subject(&node),
         spki: signer.spki(),
         serial: request.serial,
@@ -153,6 +186,7 @@ pub fn mint_leaf(
     native::check_validity(request.not_before, request.not_after)?;
     let node = NodeId::of_spki(root.spki);
     let template = Template {
+        issuer: root.subject.to_vec(),
         subject: root.subject.to_vec(),
         spki: request.spki,
         serial: request.serial,
@@ -167,30 +201,54 @@ pub fn mint_leaf(
 fn leaf_extensions(node: &NodeId, request: &LeafRequest<'_>) -> Result<Vec<Expected>, MintError> {
     let key = KeyHash::of_spki(request.spki);
     let mut extensions = native::leaf_extensions(node, &key, request.purpose);
-    let names = general_names(request)?;
-    if !names.is_empty() {
-        let value = SubjectAltName(names).to_der().map_err(encode_error)?;
-        extensions.push((oid::SUBJECT_ALT_NAME, false, value));
-    }
-    if !request.metadata.is_empty() {
-        extensions.push((oid::METADATA, false, request.metadata.to_der()?));
+    extensions.extend(alternative_names(request.dns, request.ips, request.uris)?);
+    extensions.extend(metadata_extension(request.metadata)?);
+    if !request.succession.is_empty() {
+        // Whether it is too large is found by the check of the finished leaf.
+        extensions.push((oid::SUCCESSION, false, request.succession.to_vec()));
     }
     Ok(extensions)
 }
 
-fn general_names(request: &LeafRequest<'_>) -> Result<Vec<GeneralName>, MintError> {
-    let found = request.dns.len() + request.ips.len() + request.uris.len();
+/// The metadata extension; none for empty metadata.
+pub(crate) fn metadata_extension(metadata: &Metadata) -> Result<Option<Expected>, MintError> {
+    match metadata.is_empty() {
+        true => Ok(None),
+        false => Ok(Some((oid::METADATA, false, metadata.to_der()?))),
+    }
+}
+
+/// SubjectAltName; none without names.
+pub(crate) fn alternative_names(
+    dns: &[String],
+    ips: &[IpAddr],
+    uris: &[String],
+) -> Result<Option<Expected>, MintError> {
+    let names = general_names(dns, ips, uris)?;
+    if names.is_empty() {
+        return Ok(None);
+    }
+    let value = SubjectAltName(names).to_der().map_err(encode_error)?;
+    Ok(Some((oid::SUBJECT_ALT_NAME, false, value)))
+}
+
+fn general_names(
+    dns: &[String],
+    ips: &[IpAddr],
+    uris: &[String],
+) -> Result<Vec<GeneralName>, MintError> {
+    let found = dns.len() + ips.len() + uris.len();
     if found > MAX_SANS {
         return Err(MintError::TooManyNames { found });
     }
     let mut names = Vec::with_capacity(found);
-    for name in request.dns {
+    for name in dns {
         let Some(SanName::Dns(name)) = SanName::dns(name) else {
             return Err(invalid("DNS name", name));
         };
         names.push(GeneralName::DnsName(ia5(&name)?));
     }
-    for address in request.ips {
+    for address in ips {
         let bytes = match address {
             IpAddr::V4(v4) => v4.octets().to_vec(),
             IpAddr::V6(v6) => v6.octets().to_vec(),
@@ -198,7 +256,7 @@ fn general_names(request: &LeafRequest<'_>) -> Result<Vec<GeneralName>, MintErro
         let bytes = OctetString::new(bytes).map_err(encode_error)?;
         names.push(GeneralName::IpAddress(bytes));
     }
-    for uri in request.uris {
+    for uri in uris {
         let Some(SanName::Uri(uri)) = SanName::uri(uri) else {
             return Err(invalid("URI", uri));
         };
@@ -211,32 +269,34 @@ fn ia5(text: &str) -> Result<Ia5String, MintError> {
     Ia5String::new(text).map_err(encode_error)
 }
 
-fn invalid(kind: &'static str, name: &str) -> MintError {
+pub(crate) fn invalid(kind: &'static str, name: &str) -> MintError {
     let name = crate::names::escape(name);
     MintError::Name { kind, name }
 }
 
-fn encode_error(error: impl std::fmt::Display) -> MintError {
+pub(crate) fn encode_error(error: impl std::fmt::Display) -> MintError {
     MintError::Encode {
         cause: error.to_string(),
     }
 }
 
-/// A certificate before it is signed. Subject and issuer are one.
-struct Template<'a> {
-    subject: Vec<u8>,
-    spki: &'a [u8],
-    serial: [u8; 16],
-    validity: (UnixTime, UnixTime),
-    extensions: Vec<Expected>,
+/// A certificate before it is signed.
+pub(crate) struct Template<'a> {
+    pub(crate) issuer: Vec<u8>,
+    pub(crate) subject: Vec<u8>,
+    pub(crate) spki: &'a [u8],
+    pub(crate) serial: [u8; 16],
+    pub(crate) validity: (UnixTime, UnixTime),
+    pub(crate) extensions: Vec<Expected>,
 }
 
 impl Template<'_> {
-    fn sign(self, signer: &dyn Signer) -> Result<Vec<u8>, MintError> {
+    pub(crate) fn sign(self, signer: &dyn Signer) -> Result<Vec<u8>, MintError> {
         let serial = serial_number(self.serial)?;
         let validity = Validity::new(time(self.validity.0)?, time(self.validity.1)?);
         let spki = SubjectPublicKeyInfoOwned::from_der(self.spki).map_err(encode_error)?;
         let profile = Profile {
+            issuer: Name::from_der(&self.issuer).map_err(encode_error)?,
             subject: Name::from_der(&self.subject).map_err(encode_error)?,
             extensions: self.extensions,
         };
@@ -269,13 +329,14 @@ fn time(time: UnixTime) -> Result<Time, MintError> {
 
 /// Our profile in the form that the builder takes.
 struct Profile {
+    issuer: Name,
     subject: Name,
     extensions: Vec<Expected>,
 }
 
 impl BuilderProfile for Profile {
-    fn get_issuer(&self, subject: &Name) -> Name {
-        subject.clone()
+    fn get_issuer(&self, _: &Name) -> Name {
+        self.issuer.clone()
     }
 
     fn get_subject(&self) -> Name {
@@ -329,6 +390,6 @@ impl DynSignatureAlgorithmIdentifier for SigningKey<'_> {
     }
 }
 
-fn algorithm_oid(algorithm: Algorithm) -> ObjectIdentifier {
+pub(crate) fn algorithm_oid(algorithm: Algorithm) -> ObjectIdentifier {
     native::signature_algorithm(algorithm).0
 }

@@ -61,8 +61,12 @@ impl fmt::Display for SanName {
 pub(crate) fn subject_alt_names(
     certificate: &Parsed<'_>,
 ) -> Result<Vec<SanName>, CertificateFault> {
-    let names = certificate.general_names()?;
-    Ok(names.into_iter().filter_map(san_name).collect())
+    Ok(usable(certificate.general_names()?))
+}
+
+/// The usable ones of these names.
+pub(crate) fn usable(names: Vec<AnyRef<'_>>) -> Vec<SanName> {
+    names.into_iter().filter_map(san_name).collect()
 }
 
 /// The first common name of the subject, escaped and bounded, for display only.

@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::chain::{ChainError, Purpose};
 use crate::names::{self, SanName};
 use crate::oid;
-use crate::parsed::{self, Parsed};
+use crate::parsed::{self, CertificateFault, Parsed};
 use crate::renewal::{CLOCK_TOLERANCE, LEAF_LIFETIME};
 
 /// The organisation that marks a native chain.
@@ -203,7 +203,7 @@ pub(crate) fn leaf_extensions(node: &NodeId, key: &KeyHash, purpose: Purpose) ->
         (oid::BASIC_CONSTRAINTS, true, LEAF_CONSTRAINTS.to_vec()),
         (oid::KEY_USAGE, true, LEAF_KEY_USAGE.to_vec()),
         (oid::EXTENDED_KEY_USAGE, false, extended_key_usage(purpose)),
-        authority_key_identifier(node),
+        authority_key_identifier(node.as_bytes()),
         key_identifier(key.as_bytes()),
     ]
 }
@@ -227,12 +227,28 @@ pub(crate) fn signature_algorithm(algorithm: Algorithm) -> (ObjectIdentifier, Ve
 /// Whether a name has the organisation of native chains, however it is encoded: a chain that looks
 /// native to a person is held to the profile.
 fn claims_native(name: &[u8], index: usize, what: &'static str) -> Result<bool, ChainError> {
-    let attributes =
-        parsed::attributes(name, what).map_err(|fault| ChainError::Certificate { index, fault })?;
-    Ok(attributes.iter().any(|(kind, value)| {
+    has_organization(name, ORGANIZATION, what)
+        .map_err(|fault| ChainError::Certificate { index, fault })
+}
+
+/// Whether a name has this organisation, in whatever string type, case and white space: OpenSSL
+/// compares names without these differences.
+pub(crate) fn has_organization(
+    name: &[u8],
+    organization: &str,
+    what: &'static str,
+) -> Result<bool, CertificateFault> {
+    Ok(parsed::attributes(name, what)?.iter().any(|(kind, value)| {
         *kind == oid::ORGANIZATION.as_bytes()
-            && value.value().eq_ignore_ascii_case(ORGANIZATION.as_bytes())
+            && words(value.value()).eq(words(organization.as_bytes()))
     }))
+}
+
+/// The words of a string, in lower case.
+fn words(text: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    text.split(|byte| matches!(byte, b'\t'..=b'\r' | b' '))
+        .filter(|word| !word.is_empty())
+        .map(<[u8]>::to_ascii_lowercase)
 }
 
 fn check(chain: &[Parsed<'_>]) -> Result<NativeFacts, ProfileFault> {
@@ -335,7 +351,10 @@ fn check_extensions(
     Ok(())
 }
 
-fn check_serial(certificate: &Parsed<'_>, name: &'static str) -> Result<(), ProfileFault> {
+pub(crate) fn check_serial(
+    certificate: &Parsed<'_>,
+    name: &'static str,
+) -> Result<(), ProfileFault> {
     let positive = match certificate.serial {
         // A first zero byte is only there to keep the number positive.
         [0, second, ..] => *second >= 0x80,
@@ -348,7 +367,7 @@ fn check_serial(certificate: &Parsed<'_>, name: &'static str) -> Result<(), Prof
     }
 }
 
-fn commitment(root: &Parsed<'_>) -> Result<Option<KeyHash>, ProfileFault> {
+pub(crate) fn commitment(root: &Parsed<'_>) -> Result<Option<KeyHash>, ProfileFault> {
     let Some(extension) = root.extension(&oid::NEXT_KEY) else {
         return Ok(None);
     };
@@ -405,13 +424,13 @@ fn check_signature(
 }
 
 /// SubjectKeyIdentifier by method 4 of RFC 7093: SHA-256 over the SubjectPublicKeyInfo.
-fn key_identifier(hash: &[u8; 32]) -> Expected {
+pub(crate) fn key_identifier(hash: &[u8; 32]) -> Expected {
     let value = [&[0x04, 0x20], hash.as_slice()].concat();
     (oid::SUBJECT_KEY_IDENTIFIER, false, value)
 }
 
-fn authority_key_identifier(node: &NodeId) -> Expected {
-    let value = [&[0x30, 0x22, 0x80, 0x20], node.as_bytes().as_slice()].concat();
+pub(crate) fn authority_key_identifier(hash: &[u8; 32]) -> Expected {
+    let value = [&[0x30, 0x22, 0x80, 0x20], hash.as_slice()].concat();
     (oid::AUTHORITY_KEY_IDENTIFIER, false, value)
 }
 

@@ -12,7 +12,7 @@ use thiserror::Error;
 use x509_cert::time::Time;
 
 use crate::keys::KeyFault;
-use crate::limits::{MAX_EXTENSIONS, MAX_SANS};
+use crate::limits::{MAX_EXTENSIONS, MAX_SANS, MAX_SUCCESSION_BYTES};
 use crate::metadata::MetadataError;
 use crate::oid;
 
@@ -66,6 +66,14 @@ pub enum CertificateFault {
     /// A metadata extension that breaks its schema or limits.
     #[error("its metadata extension is not valid: {0}")]
     Metadata(#[from] MetadataError),
+    /// More succession statements than [`MAX_SUCCESSION_BYTES`].
+    #[error(
+        "its succession statements have {bytes} bytes, and {MAX_SUCCESSION_BYTES} are accepted"
+    )]
+    SuccessionTooLarge {
+        /// Their size.
+        bytes: usize,
+    },
     /// The TLS library could not use it.
     #[error("the TLS library refuses it: {cause}")]
     Unusable {
@@ -81,6 +89,7 @@ impl CertificateFault {
             self,
             Self::TooManyExtensions
                 | Self::TooManyNames { .. }
+                | Self::SuccessionTooLarge { .. }
                 | Self::Metadata(MetadataError::Limit { .. })
         )
     }
@@ -137,9 +146,7 @@ impl<'a> Parsed<'a> {
             .ok()
             .and_then(|bits| bits.as_bytes())
             .ok_or_else(|| malformed("signature"))?;
-        let parsed = Self::from_tbs(tbs, algorithm, signature)?;
-        parsed.refuse_duplicates()?;
-        Ok(parsed)
+        Self::from_tbs(tbs, algorithm, signature)
     }
 
     fn from_tbs(tbs: &'a [u8], algorithm: &'a [u8], signature: &'a [u8]) -> Result<Self> {
@@ -179,20 +186,6 @@ impl<'a> Parsed<'a> {
     /// Whether both are one certificate.
     pub(crate) fn is_copy_of(&self, other: &Self) -> bool {
         self.tbs == other.tbs && self.signature == other.signature
-    }
-
-    fn refuse_duplicates(&self) -> Result<()> {
-        for (index, extension) in self.extensions.iter().enumerate() {
-            if self.extensions[..index]
-                .iter()
-                .any(|e| e.oid == extension.oid)
-            {
-                return Err(CertificateFault::DuplicateExtension {
-                    oid: oid::display(extension.oid),
-                });
-            }
-        }
-        Ok(())
     }
 
     /// Refuses critical extensions other than the `known` ones (RFC 5280 section 4.2).
@@ -261,7 +254,7 @@ impl<'a> Parsed<'a> {
     }
 
     /// The content of SubjectKeyIdentifier.
-    fn key_identifier(&self) -> Option<&'a [u8]> {
+    pub(crate) fn key_identifier(&self) -> Option<&'a [u8]> {
         let extension = self.extension(&oid::SUBJECT_KEY_IDENTIFIER)?;
         content(extension.value, Tag::OctetString, "key identifier").ok()
     }
@@ -280,13 +273,18 @@ impl<'a> Parsed<'a> {
         let Some(extension) = self.extension(&oid::SUBJECT_ALT_NAME) else {
             return Ok(Vec::new());
         };
-        let what = "subject alternative name";
-        let names = elements(extension.value, Tag::Sequence, what)?;
-        if names.len() > MAX_SANS {
-            return Err(CertificateFault::TooManyNames { found: names.len() });
-        }
-        names.into_iter().map(|name| any(name, what)).collect()
+        general_names(extension.value)
     }
+}
+
+/// The entries of a SubjectAltName with this value.
+pub(crate) fn general_names(value: &[u8]) -> Result<Vec<AnyRef<'_>>> {
+    let what = "subject alternative name";
+    let names = elements(value, Tag::Sequence, what)?;
+    if names.len() > MAX_SANS {
+        return Err(CertificateFault::TooManyNames { found: names.len() });
+    }
+    names.into_iter().map(|name| any(name, what)).collect()
 }
 
 /// The attributes of a distinguished name, in order: type and value.
@@ -316,7 +314,24 @@ pub(crate) fn content<'a>(der: &'a [u8], tag: Tag, what: &'static str) -> Result
 
 /// The elements inside a constructed element that fills `der` completely, with their headers.
 pub(crate) fn elements<'a>(der: &'a [u8], tag: Tag, what: &'static str) -> Result<Vec<&'a [u8]>> {
-    let mut reader = reader(content(der, tag, what)?, what)?;
+    elements_of(content(der, tag, what)?, what)
+}
+
+/// The same for an element whose first byte, such as that of an implicit tag, is `tag`.
+pub(crate) fn tagged_elements<'a>(
+    der: &'a [u8],
+    tag: u8,
+    what: &'static str,
+) -> Result<Vec<&'a [u8]>> {
+    let element = any(der, what)?;
+    match der.first() == Some(&tag) {
+        true => elements_of(element.value(), what),
+        false => Err(malformed(what)),
+    }
+}
+
+fn elements_of<'a>(content: &'a [u8], what: &'static str) -> Result<Vec<&'a [u8]>> {
+    let mut reader = reader(content, what)?;
     let mut elements = Vec::new();
     while !reader.is_finished() {
         elements.push(element(&mut reader, what)?);
@@ -387,11 +402,29 @@ fn extensions(der: &[u8]) -> Result<Vec<Extension<'_>>> {
     if der.first() != Some(&0xa3) {
         return Err(malformed(what));
     }
-    let elements = elements(explicit.value(), Tag::Sequence, what)?;
+    extension_list(explicit.value())
+}
+
+/// `SEQUENCE OF Extension` that fills `der` completely, without duplicates.
+pub(crate) fn extension_list(der: &[u8]) -> Result<Vec<Extension<'_>>> {
+    let elements = elements(der, Tag::Sequence, "extensions")?;
     if elements.len() > MAX_EXTENSIONS {
         return Err(CertificateFault::TooManyExtensions);
     }
-    elements.into_iter().map(extension).collect()
+    let extensions: Vec<_> = elements.into_iter().map(extension).collect::<Result<_>>()?;
+    refuse_duplicates(&extensions)?;
+    Ok(extensions)
+}
+
+fn refuse_duplicates(extensions: &[Extension<'_>]) -> Result<()> {
+    for (index, extension) in extensions.iter().enumerate() {
+        if extensions[..index].iter().any(|e| e.oid == extension.oid) {
+            return Err(CertificateFault::DuplicateExtension {
+                oid: oid::display(extension.oid),
+            });
+        }
+    }
+    Ok(())
 }
 
 fn extension(der: &[u8]) -> Result<Extension<'_>> {

@@ -76,6 +76,8 @@ pub struct LeafOptions {
     pub uris: Vec<String>,
     /// The metadata extension.
     pub metadata: Metadata,
+    /// The succession extension; none when empty.
+    pub succession: Vec<u8>,
 }
 
 impl Default for LeafOptions {
@@ -87,6 +89,7 @@ impl Default for LeafOptions {
             ips: Vec::new(),
             uris: Vec::new(),
             metadata: Metadata::default(),
+            succession: Vec::new(),
         }
     }
 }
@@ -218,6 +221,7 @@ fn leaf_below(
         ips: &options.ips,
         uris: &options.uris,
         metadata: &options.metadata,
+        succession: &options.succession,
     };
     let leaf = mint_leaf(root, identity, &request).expect("a sound request");
     Credential {

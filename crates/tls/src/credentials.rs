@@ -196,6 +196,7 @@ impl Leaves {
                     ips: &profile.ips,
                     uris: &[],
                     metadata: &profile.metadata,
+                    succession: &[],
                 },
             )?;
             let hash = KeyHash::of_spki(key.spki());

@@ -238,6 +238,7 @@ fn request<'a>(key: &'a TestKey, options: &'a Options) -> LeafRequest<'a> {
         ips: &[],
         uris: &options.uris,
         metadata: &options.metadata,
+        succession: &[],
     }
 }
 
