@@ -1,5 +1,5 @@
 //! What we present: two leaves signed by the identity key, one for serving and one for dialling,
-//! renewed while listeners and dialers run.
+//! renewed while listeners and dialers run, and the memberships of networks above them.
 //!
 //! Leaf keys never touch the disk: a process makes its own at start and a fresh one at every
 //! renewal, so a stolen disk image holds no key that a live connection uses. Handshakes read
@@ -8,7 +8,8 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -21,11 +22,12 @@ use rustls::SignatureScheme;
 use rustls::client::ResolvesClientCert;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::config;
+use crate::memberships::{Membership, select};
 
 /// Leaves are valid from an hour before they are made: foreign peers judge dates exactly, and
 /// clocks differ. Native peers tolerate more by themselves.
@@ -38,7 +40,8 @@ const RETRY: Duration = Duration::from_secs(600);
 /// set, notices within this time.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
 
-/// What the leaves say besides the key: claims, which peers show but do not act on.
+/// What the leaves say besides the key. All but the succession are claims, which peers show but do
+/// not act on.
 #[derive(Clone, Debug, Default)]
 pub struct LeafProfile {
     /// DNS names, for foreign clients that check one.
@@ -47,6 +50,9 @@ pub struct LeafProfile {
     pub ips: Vec<IpAddr>,
     /// Network, roles and free pairs.
     pub metadata: Metadata,
+    /// The statements by which our identity key followed others, as the home keeps them; empty
+    /// without any. They prove themselves: peers that were away follow them to the present key.
+    pub succession: Vec<u8>,
 }
 
 /// Our identity and the current pair of leaves. Shared by every dialer and acceptor of a node.
@@ -54,14 +60,34 @@ pub struct Credentials {
     identity: Arc<dyn Signer>,
     root: Vec<u8>,
     profile: LeafProfile,
-    current: ArcSwap<Leaves>,
+    current: ArcSwap<Presented>,
+    /// Held while what is presented is replaced, so that a renewal and a new membership do not
+    /// undo each other.
+    replacing: Mutex<()>,
+    warned: AtomicBool,
+}
+
+/// What handshakes present at some moment.
+struct Presented {
+    leaves: Arc<Leaves>,
+    memberships: Vec<Membership>,
+    /// The chains of a node that is asked for no network in particular.
+    serve: Arc<CertifiedKey>,
+    dial: Arc<CertifiedKey>,
+    /// Whether there was no room for everything.
+    incomplete: bool,
 }
 
 struct Leaves {
-    serve: Arc<CertifiedKey>,
-    dial: Arc<CertifiedKey>,
-    keys: [KeyHash; 2],
+    serve: Leaf,
+    dial: Leaf,
     renew_at: UnixTime,
+}
+
+struct Leaf {
+    certificate: Vec<u8>,
+    key: Arc<dyn SigningKey>,
+    hash: KeyHash,
 }
 
 /// Why a pair of leaves could not be made.
@@ -97,12 +123,51 @@ impl Credentials {
         now: UnixTime,
     ) -> Result<Arc<Self>, CredentialsError> {
         let leaves = Leaves::mint(identity.as_ref(), &root, &profile, now)?;
+        let presented = Presented::new(Arc::new(leaves), Vec::new(), &root);
         Ok(Arc::new(Self {
             identity,
             root,
             profile,
-            current: ArcSwap::from_pointee(leaves),
+            current: ArcSwap::from_pointee(presented),
+            replacing: Mutex::new(()),
+            warned: AtomicBool::new(false),
         }))
+    }
+
+    /// Our root certificate, in DER.
+    pub fn root(&self) -> &[u8] {
+        &self.root
+    }
+
+    /// Presents these memberships in all handshakes from now on, the first ones where there is not
+    /// room for all. Those that are not for our key, or over, are left out.
+    ///
+    /// A dialler that is asked for a network presents that one first, see
+    /// [`DialRequest::network`](crate::DialRequest::network).
+    pub fn set_memberships(&self, mut memberships: Vec<Membership>, now: UnixTime) {
+        let node = self.node_id();
+        memberships.retain(|membership| membership.is_ours(&node, now));
+        let replacing = self.replacing.lock();
+        let _replacing = replacing.unwrap_or_else(PoisonError::into_inner);
+        let current = self.current.load();
+        if current.memberships == memberships {
+            return;
+        }
+        let leaves = Arc::clone(&current.leaves);
+        let presented = Presented::new(leaves, memberships, &self.root);
+        if presented.incomplete && !self.warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                networks = presented.memberships.len(),
+                "a chain has no room for all memberships: peers of the last ones may not be shown theirs"
+            );
+        }
+        self.current.store(Arc::new(presented));
+    }
+
+    /// The networks whose memberships may be presented.
+    pub fn memberships(&self) -> Vec<NodeId> {
+        let current = self.current.load();
+        current.memberships.iter().map(|m| m.network).collect()
     }
 
     /// Our node id.
@@ -113,14 +178,15 @@ impl Credentials {
     /// The hashes of our own keys. A peer that presents one of them is our reflection.
     pub fn own_keys(&self) -> Vec<KeyHash> {
         let mut keys = vec![self.node_id().key_hash()];
-        keys.extend(self.current.load().keys);
+        let current = self.current.load();
+        keys.extend([current.leaves.serve.hash, current.leaves.dial.hash]);
         keys
     }
 
     /// When the current pair wants renewal: two thirds into its life, with jitter, so that
     /// machines that started together do not renew together.
     pub fn renew_at(&self) -> UnixTime {
-        self.current.load().renew_at
+        self.current.load().leaves.renew_at
     }
 
     /// Replaces the pair. Handshakes from now on present the new one; open connections are not
@@ -130,7 +196,11 @@ impl Credentials {
     /// As [`Credentials::new`].
     pub fn renew(&self, now: UnixTime) -> Result<(), CredentialsError> {
         let leaves = Leaves::mint(self.identity.as_ref(), &self.root, &self.profile, now)?;
-        self.current.store(Arc::new(leaves));
+        let replacing = self.replacing.lock();
+        let _replacing = replacing.unwrap_or_else(PoisonError::into_inner);
+        let memberships = self.current.load().memberships.clone();
+        let presented = Presented::new(Arc::new(leaves), memberships, &self.root);
+        self.current.store(Arc::new(presented));
         Ok(())
     }
 
@@ -161,8 +231,27 @@ impl Credentials {
         Arc::new(Resolver(Arc::clone(self)))
     }
 
-    pub(crate) fn client_resolver(self: &Arc<Self>) -> Arc<dyn ResolvesClientCert> {
-        Arc::new(Resolver(Arc::clone(self)))
+    /// For one dial, which is about `network`, if it is about one.
+    pub(crate) fn client_resolver(
+        self: &Arc<Self>,
+        network: Option<NodeId>,
+    ) -> Arc<dyn ResolvesClientCert> {
+        Arc::new(DialResolver {
+            credentials: Arc::clone(self),
+            network,
+        })
+    }
+
+    fn dial_chain(&self, network: Option<NodeId>) -> Arc<CertifiedKey> {
+        let current = self.current.load();
+        let is_first = |network| current.memberships.first().map(|m| m.network) == Some(network);
+        match network {
+            Some(network) if !is_first(network) => {
+                let (leaf, memberships) = (&current.leaves.dial, &current.memberships);
+                Arc::new(chain(leaf, memberships, Some(network), &self.root).0)
+            }
+            _ => Arc::clone(&current.dial),
+        }
     }
 }
 
@@ -196,29 +285,58 @@ impl Leaves {
                     ips: &profile.ips,
                     uris: &[],
                     metadata: &profile.metadata,
-                    succession: &[],
+                    succession: &profile.succession,
                 },
             )?;
-            let hash = KeyHash::of_spki(key.spki());
-            let chain = vec![
-                CertificateDer::from(certificate),
-                CertificateDer::from(root.to_vec()),
-            ];
             let pkcs8 = PrivatePkcs8KeyDer::from(key.pkcs8_der().to_vec());
-            let certified =
-                CertifiedKey::from_der(chain, PrivateKeyDer::Pkcs8(pkcs8), config::provider())?;
-            Ok::<_, CredentialsError>((Arc::new(certified), hash))
+            let provider = config::provider().key_provider;
+            Ok::<_, CredentialsError>(Leaf {
+                certificate,
+                hash: KeyHash::of_spki(key.spki()),
+                key: provider.load_private_key(PrivateKeyDer::Pkcs8(pkcs8))?,
+            })
         };
-        let (serve, serve_key) = mint(Purpose::Serve)?;
-        let (dial, dial_key) = mint(Purpose::Dial)?;
+        let (serve, dial) = (mint(Purpose::Serve)?, mint(Purpose::Dial)?);
         let jitter = f64::from(u32::from_be_bytes(random()?)) / f64::from(u32::MAX);
         Ok(Self {
             serve,
             dial,
-            keys: [serve_key, dial_key],
             renew_at: renewal_time(not_before, not_after, jitter),
         })
     }
+}
+
+impl Presented {
+    fn new(leaves: Arc<Leaves>, memberships: Vec<Membership>, root: &[u8]) -> Self {
+        let presented = |leaf| chain(leaf, &memberships, None, root);
+        let (serve, serve_incomplete) = presented(&leaves.serve);
+        let (dial, dial_incomplete) = presented(&leaves.dial);
+        Self {
+            leaves,
+            memberships,
+            serve: Arc::new(serve),
+            dial: Arc::new(dial),
+            incomplete: serve_incomplete || dial_incomplete,
+        }
+    }
+}
+
+/// Leaf, memberships, own root, in the order that every verifier takes; and whether something was
+/// left out.
+fn chain(
+    leaf: &Leaf,
+    memberships: &[Membership],
+    network: Option<NodeId>,
+    root: &[u8],
+) -> (CertifiedKey, bool) {
+    let selection = select(memberships, network, &leaf.certificate, root);
+    let chain = std::iter::once(leaf.certificate.as_slice())
+        .chain(selection.certificates)
+        .chain([root])
+        .map(|der| CertificateDer::from(der.to_vec()))
+        .collect();
+    let certified = CertifiedKey::new(chain, Arc::clone(&leaf.key));
+    (certified, selection.incomplete)
 }
 
 fn random<const N: usize>() -> Result<[u8; N], CredentialsError> {
@@ -237,9 +355,16 @@ impl ResolvesServerCert for Resolver {
     }
 }
 
-impl ResolvesClientCert for Resolver {
+/// The same for one dial.
+#[derive(Debug)]
+struct DialResolver {
+    credentials: Arc<Credentials>,
+    network: Option<NodeId>,
+}
+
+impl ResolvesClientCert for DialResolver {
     fn resolve(&self, _roots: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.current.load().dial))
+        Some(self.credentials.dial_chain(self.network))
     }
 
     fn has_certs(&self) -> bool {

@@ -327,7 +327,7 @@ impl Dialer {
         let no_name = || ServerName::try_from(NO_NAME).expect("a valid name");
         let config = config::client(
             Arc::clone(&verifier),
-            self.endpoint.credentials.client_resolver(),
+            self.endpoint.credentials.client_resolver(None),
             offer,
         )
         .map_err(|error| DialError::Internal(error.to_string()))?;

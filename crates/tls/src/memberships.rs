@@ -1,0 +1,191 @@
+//! Which certificates of which networks a node presents between its leaf and its own root.
+
+use comity_certs::Anchor;
+use comity_certs::limits::{MAX_CERTIFICATES, MAX_CHAIN_BYTES};
+use comity_identity::{NodeId, UnixTime};
+
+/// Networks in one chain: with a cross-certificate and an issuing certificate for each, the leaf
+/// and our own root, that is [`MAX_CERTIFICATES`].
+pub const MAX_PRESENTED: usize = (MAX_CERTIFICATES - 2) / 2;
+
+/// Our membership of one network, as it is presented.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Membership {
+    /// Which network.
+    pub network: NodeId,
+    /// The cross-certificate for our own root.
+    pub cross: Vec<u8>,
+    /// The certificates of the network above it, without its root. Comity peers have them in the
+    /// network's bundle; others need to see them.
+    pub issuing: Vec<Vec<u8>>,
+}
+
+/// What a chain has room for.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Selection<'a> {
+    /// What stands between the leaf and our own root.
+    pub(crate) certificates: Vec<&'a [u8]>,
+    /// Whether something was left out.
+    pub(crate) incomplete: bool,
+}
+
+impl Membership {
+    /// Divides the certificates of a grant: the first is the cross-certificate. `None` without one.
+    pub fn new(network: NodeId, certificates: &[Vec<u8>]) -> Option<Self> {
+        let (cross, issuing) = certificates.split_first()?;
+        Some(Self {
+            network,
+            cross: cross.clone(),
+            issuing: issuing.to_vec(),
+        })
+    }
+
+    /// Whether it is worth presenting: for our key, and not over. The one of a key that we had
+    /// before would only take room.
+    pub(crate) fn is_ours(&self, node: &NodeId, now: UnixTime) -> bool {
+        Anchor::from_der(&self.cross).is_ok_and(|certificate| {
+            certificate.key() == node.key_hash() && now <= certificate.not_after()
+        })
+    }
+}
+
+/// Chooses what is presented beside `leaf` and `root`: `preferred` first, then the others in their
+/// order. What has no room is left out from the end: first certificates that Comity peers do not
+/// need, then whole networks.
+pub(crate) fn select<'a>(
+    memberships: &'a [Membership],
+    preferred: Option<NodeId>,
+    leaf: &[u8],
+    root: &[u8],
+) -> Selection<'a> {
+    let wanted = |m: &&Membership| Some(m.network) == preferred;
+    let mut chosen: Vec<(&Membership, bool)> = memberships
+        .iter()
+        .filter(wanted)
+        .chain(memberships.iter().filter(|m| !wanted(m)))
+        .map(|membership| (membership, true))
+        .collect();
+    let all = chosen.len();
+    chosen.truncate(MAX_PRESENTED);
+    let mut incomplete = chosen.len() < all;
+    loop {
+        let certificates = in_order(&chosen);
+        let bytes: usize = certificates.iter().map(|der| der.len()).sum();
+        if certificates.len() + 2 <= MAX_CERTIFICATES
+            && bytes + leaf.len() + root.len() <= MAX_CHAIN_BYTES
+        {
+            return Selection {
+                certificates,
+                incomplete,
+            };
+        }
+        incomplete = true;
+        // The first network keeps its issuing certificates until it is alone.
+        match chosen
+            .iter()
+            .rposition(|(m, full)| *full && !m.issuing.is_empty())
+        {
+            Some(last) if last > 0 || chosen.len() == 1 => chosen[last].1 = false,
+            _ => drop(chosen.pop()),
+        }
+    }
+}
+
+/// Cross-certificates first. Issuing certificates that two networks share stand once.
+fn in_order<'a>(chosen: &[(&'a Membership, bool)]) -> Vec<&'a [u8]> {
+    let mut certificates: Vec<&[u8]> = chosen.iter().map(|(m, _)| m.cross.as_slice()).collect();
+    let issuing = chosen.iter().filter(|(_, full)| *full);
+    for der in issuing.flat_map(|(m, _)| &m.issuing) {
+        if !certificates.contains(&der.as_slice()) {
+            certificates.push(der);
+        }
+    }
+    certificates
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn network(byte: u8) -> NodeId {
+        NodeId::from_bytes([byte; 32])
+    }
+
+    /// A membership whose certificates are `length` bytes long and tell where they belong.
+    fn membership(of: u8, issuing: usize, length: usize) -> Membership {
+        Membership {
+            network: network(of),
+            cross: vec![of; length],
+            issuing: (0..issuing)
+                .map(|nr| vec![100 + 10 * of + nr as u8; length])
+                .collect(),
+        }
+    }
+
+    fn selected(memberships: &[Membership], preferred: Option<u8>) -> (Vec<u8>, bool) {
+        let (leaf, root) = (vec![0; 500], vec![0; 500]);
+        let selection = select(memberships, preferred.map(network), &leaf, &root);
+        let first = |der: &&[u8]| der[0];
+        let shown = selection.certificates.iter().map(first).collect();
+        (shown, selection.incomplete)
+    }
+
+    #[test]
+    fn three_networks_fit_with_their_issuing_certificates() {
+        let three: Vec<_> = (1..=3).map(|of| membership(of, 1, 700)).collect();
+        assert_eq!(
+            selected(&three, None),
+            (vec![1, 2, 3, 110, 120, 130], false)
+        );
+        assert_eq!(selected(&[], None), (vec![], false));
+    }
+
+    #[test]
+    fn the_network_that_is_asked_for_comes_first_and_stays() {
+        let four: Vec<_> = (1..=4).map(|of| membership(of, 1, 700)).collect();
+        assert_eq!(
+            selected(&four, Some(4)),
+            (vec![4, 1, 2, 140, 110, 120], true)
+        );
+        assert_eq!(selected(&four, None), (vec![1, 2, 3, 110, 120, 130], true));
+        // One that we are not in changes nothing.
+        assert_eq!(selected(&four[..1], Some(9)), (vec![1, 110], false));
+    }
+
+    #[test]
+    fn issuing_certificates_of_further_networks_go_first() {
+        let two = [membership(1, 2, 700), membership(2, 3, 700)];
+        assert_eq!(selected(&two, None), (vec![1, 2, 110, 111], true));
+        let three = [
+            membership(1, 2, 700),
+            membership(2, 1, 700),
+            membership(3, 1, 700),
+        ];
+        assert_eq!(selected(&three, None), (vec![1, 2, 3, 110, 111, 120], true));
+    }
+
+    #[test]
+    fn sixteen_kilobytes_are_filled_and_not_passed() {
+        let fits = (MAX_CHAIN_BYTES - 1000) / 2;
+        assert_eq!(
+            selected(&[membership(1, 1, fits)], None),
+            (vec![1, 110], false)
+        );
+        assert_eq!(
+            selected(&[membership(1, 1, fits + 1)], None),
+            (vec![1], true)
+        );
+        // Of two networks, the second goes before the first loses anything.
+        let two = [membership(1, 1, 7000), membership(2, 1, 7000)];
+        assert_eq!(selected(&two, None), (vec![1, 110], true));
+        let too_large = membership(1, 0, MAX_CHAIN_BYTES);
+        assert_eq!(selected(&[too_large], None), (vec![], true));
+    }
+
+    #[test]
+    fn a_certificate_that_two_networks_share_stands_once() {
+        let mut two = [membership(1, 1, 700), membership(2, 0, 700)];
+        two[1].issuing = two[0].issuing.clone();
+        assert_eq!(selected(&two, None), (vec![1, 2, 110], false));
+    }
+}
