@@ -39,7 +39,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "identity", "certs", "trust", "store", "keys", "tls", "tunnel",
         ],
     ),
-    ("xtask", &[]),
+    ("xtask", &["identity", "certs"]),
 ];
 
 /// Crates without clock, entropy, files and sockets.

@@ -5,8 +5,9 @@
 //! squeezing spaces, as RFC 5280 section 7.1 asks in effect. Where neither equality nor difference
 //! is certain, a permitted subtree does not match and an excluded one does.
 //!
-//! Of all other forms nothing is compared: a constraint on a form is violated by every name of that
-//! form. That is stricter than RFC 5280, and nothing in a network needs more.
+//! Host names are compared by labels from the right. Of all other forms nothing is compared: a
+//! constraint on such a form is violated by every name of it. That is stricter than RFC 5280, and
+//! no authority here needs more.
 
 use der::asn1::AnyRef;
 use der::{Decode, Tag, TagNumber, Tagged};
@@ -80,8 +81,12 @@ impl<'a> NameConstraints<'a> {
     }
 
     /// Whether subject and SubjectAltName of a certificate are certainly within the constraints.
-    pub(super) fn permit(&self, certificate: &Parsed<'_>) -> Result<bool, CertificateFault> {
-        for (form, name) in names(certificate)? {
+    pub(super) fn permit(
+        &self,
+        certificate: &Parsed<'_>,
+        is_leaf: bool,
+    ) -> Result<bool, CertificateFault> {
+        for (form, name) in names(certificate, is_leaf)? {
             if !self.permits(form, name)? {
                 return Ok(false);
             }
@@ -94,10 +99,10 @@ impl<'a> NameConstraints<'a> {
         let mut inside = false;
         for subtree in self.permitted.iter().filter(|s| s.form == form) {
             constrained = true;
-            inside |= form == DIRECTORY_NAME && begins(name, subtree.base)? == Answer::Yes;
+            inside |= subtree.contains(name)? == Answer::Yes;
         }
         for subtree in self.excluded.iter().filter(|s| s.form == form) {
-            if form != DIRECTORY_NAME || begins(name, subtree.base)? != Answer::No {
+            if subtree.contains(name)? != Answer::No {
                 return Ok(false);
             }
         }
@@ -105,9 +110,24 @@ impl<'a> NameConstraints<'a> {
     }
 }
 
+impl Subtree<'_> {
+    /// For a name of the same form.
+    fn contains(&self, name: &[u8]) -> Result<Answer, CertificateFault> {
+        match self.form {
+            DIRECTORY_NAME => begins(name, self.base),
+            DNS_NAME => Ok(ends(name, self.base)),
+            _ => Ok(Answer::Unclear),
+        }
+    }
+}
+
 /// Every name of a certificate that a constraint could be about. An empty subject is no name
-/// (RFC 5280 section 4.2.1.10), and what the subject says of mail and host names counts as such.
-fn names<'a>(certificate: &Parsed<'a>) -> Result<Vec<(u32, &'a [u8])>, CertificateFault> {
+/// (RFC 5280 section 4.2.1.10). A mail address in the subject counts as one, and so does a common
+/// name in a leaf, which others still take for a host name.
+fn names<'a>(
+    certificate: &Parsed<'a>,
+    is_leaf: bool,
+) -> Result<Vec<(u32, &'a [u8])>, CertificateFault> {
     let mut names = Vec::new();
     let subject = relative_names(certificate.subject)?;
     if !subject.is_empty() {
@@ -116,7 +136,7 @@ fn names<'a>(certificate: &Parsed<'a>) -> Result<Vec<(u32, &'a [u8])>, Certifica
     for (kind, value) in subject.iter().flatten() {
         if *kind == oid::EMAIL_ADDRESS.as_bytes() {
             names.push((RFC822_NAME, value.value()));
-        } else if *kind == oid::COMMON_NAME.as_bytes() {
+        } else if is_leaf && *kind == oid::COMMON_NAME.as_bytes() {
             names.push((DNS_NAME, value.value()));
         }
     }
@@ -207,6 +227,32 @@ fn begins(name: &[u8], base: &[u8]) -> Result<Answer, CertificateFault> {
         }
     }
     Ok(answer)
+}
+
+/// Whether the host name is `base` or has more labels on the left; below a `base` that begins with a
+/// dot it must have more. A wildcard stands for names inside and, maybe, outside of a longer base.
+fn ends(name: &[u8], base: &[u8]) -> Answer {
+    let is_host = |b: &u8| b.is_ascii_alphanumeric() || b"-_.".contains(b);
+    let (wildcard, host) = match name.strip_prefix(b"*.") {
+        Some(host) => (true, host),
+        None => (false, name),
+    };
+    let plain = |host: &[u8]| host.iter().all(is_host) && !host.ends_with(b".");
+    if host.is_empty() || !plain(host) || !plain(base) {
+        return Answer::Unclear;
+    }
+    let dotted = |host: &[u8]| [b".", host].concat().to_ascii_lowercase();
+    let is_below = match base.strip_prefix(b".") {
+        Some(base) => {
+            dotted(host).ends_with(&dotted(base)) && (wildcard || host.len() > base.len())
+        }
+        None => base.is_empty() || dotted(host).ends_with(&dotted(base)),
+    };
+    match (is_below, wildcard) {
+        (true, _) => Answer::Yes,
+        (false, true) => Answer::Unclear,
+        (false, false) => Answer::No,
+    }
 }
 
 type Attribute<'a> = (&'a [u8], AnyRef<'a>);

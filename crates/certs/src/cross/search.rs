@@ -371,7 +371,11 @@ impl<'s, 'c> Candidate<'s, 'c> {
                 let index = certificate.index;
                 let exempt = below > 0 && certificate.is_self_issued();
                 let refused = |fault| CrossError::Certificate { index, fault };
-                if !exempt && !constraints.permit(&certificate.parsed).map_err(refused)? {
+                if !exempt
+                    && !constraints
+                        .permit(&certificate.parsed, below == 0)
+                        .map_err(refused)?
+                {
                     return Err(CrossError::NameConstraint { index });
                 }
             }
