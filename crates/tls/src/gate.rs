@@ -12,8 +12,8 @@ use comity_certs::{Form, PresentedChain};
 use comity_identity::UnixTime;
 use comity_store::{Change, Deed, Snapshot, StoreError, UpdateError};
 use comity_trust::{
-    Direction, Edit, Expectation, Invited, Invitee, KnownPeers, Mode, Phase, Query, Recognition,
-    Refusal, Verdict, decide,
+    Direction, Edit, Entry, Expectation, Invited, Invitee, KnownPeers, Mode, Networks, Phase,
+    Query, Recognition, Refusal, SuccessionPolicy, Verdict, decide,
 };
 use thiserror::Error;
 
@@ -99,6 +99,8 @@ impl Matter {
             known,
             system_roots: roots,
             own: &own,
+            networks: &Networks::empty(),
+            succession: SuccessionPolicy::default(),
             invited,
             now,
         })
@@ -116,13 +118,12 @@ impl Matter {
         let now = self.endpoint.clock.now();
         let snapshot = self.endpoint.store.poll_changes();
         let verdict = self.decide(chain, &snapshot.known, Phase::Gate, now);
-        let recognition = accepted(verdict)?;
-        if recognition.record.is_none() {
-            return Ok(recognition);
+        if recording(&verdict).is_none() {
+            return accepted(verdict);
         }
         let (verdict, _) = self.endpoint.store.decide_and_record(|known| {
             let verdict = self.decide(chain, known, Phase::Gate, now);
-            let change = verdict.recognition().and_then(recording);
+            let change = recording(&verdict);
             (verdict, change)
         })?;
         accepted(verdict)
@@ -141,10 +142,7 @@ impl Matter {
             matter.decide(&chain, &snapshot.known, Phase::Established, now)
         };
         let endpoint = &self.endpoint;
-        let session =
-            endpoint
-                .registry
-                .enter(recognition.peer, recognition.ends, Box::new(question));
+        let session = endpoint.registry.enter(recognition, Box::new(question));
         if let Err(reason) = session.ask(&endpoint.store.snapshot(), endpoint.clock.now()) {
             session.end(reason);
         }
@@ -152,17 +150,26 @@ impl Matter {
     }
 }
 
-/// What the recognition wants remembered.
-fn recording(recognition: &Recognition) -> Option<Change> {
-    let entry = recognition.record.clone()?;
-    let name = entry.display_name().map(ToString::to_string);
+/// What the verdict wants remembered.
+fn recording(verdict: &Verdict) -> Option<Change> {
+    let (edit, action, peer) = match verdict {
+        Verdict::Accept(accepted) => (&accepted.record, accepted.how.token(), accepted.peer),
+        Verdict::Refuse(refused) => (&refused.record, refused.reason.token(), refused.presented),
+    };
+    let edit = Edit::clone(edit.as_deref()?);
+    let (entry, action) = match &edit {
+        Edit::Add(entry) => (Some(&**entry), action),
+        Edit::Succeed { lines } => (lines.first().map(|line| &line.old), "succeed"),
+        _ => (None, action),
+    };
+    let name = entry.and_then(Entry::display_name);
     Some(Change {
         deed: Deed {
-            action: recognition.how.token().to_owned(),
-            peer: Some(recognition.peer),
-            detail: name.unwrap_or_default(),
+            action: action.to_owned(),
+            peer: Some(peer),
+            detail: name.map(ToString::to_string).unwrap_or_default(),
         },
-        edit: Edit::Add(entry),
+        edit,
     })
 }
 

@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 use comity_certs::PresentedChain;
 use comity_identity::{KeyHash, UnixTime};
 use comity_trust::{
-    Direction, Edit, Entry, Expectation, Invited, KnownPeers, Mode, Name, Names, Phase, Pin, Query,
-    Side, Verdict, What, decide,
+    Direction, Edit, Entry, Expectation, Invited, KnownPeers, Mode, Name, Names, Networks, Phase,
+    Pin, Query, Side, SuccessionPolicy, Verdict, What, decide,
 };
 use divan::Bencher;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
@@ -52,6 +52,8 @@ static TEXT: LazyLock<String> = LazyLock::new(|| {
 
 static KNOWN: LazyLock<KnownPeers> = LazyLock::new(|| KnownPeers::parse(&TEXT).expect("text"));
 
+static NETWORKS: Networks = Networks::empty();
+
 fn expecting(name: &str) -> Expectation {
     let name = Name::parse(name).expect("name");
     Expectation {
@@ -71,6 +73,8 @@ fn ask(direction: Direction, mode: Mode, expectation: &Expectation) -> Verdict {
         known: &KNOWN,
         system_roots: &[],
         own: &[],
+        networks: &NETWORKS,
+        succession: SuccessionPolicy::default(),
         invited: Invited::No,
         now: NOW,
     })

@@ -7,6 +7,7 @@ use comity_certs::{CLOCK_TOLERANCE, Form, Purpose};
 use comity_identity::{PeerId, UnixTime};
 
 use crate::authority::{self, CaRefusal, Vouched};
+use crate::edit::Edit;
 use crate::entry::{Attributes, Confirmed, Entry, Origin, Pin, Side, What};
 use crate::grants::Grants;
 use crate::known_peers::KnownPeers;
@@ -284,7 +285,7 @@ impl<'q> Decision<'q> {
                 at: self.query.now,
                 how: CONFIRMED_BY_ID.to_owned(),
             });
-            entry
+            add(entry)
         });
         self.step(Rule::ExpectedId, Outcome::Recognised { line: None });
         Ok(self.recognised(How::Expected, ends, record))
@@ -321,6 +322,7 @@ impl<'q> Decision<'q> {
         } else {
             self.dialled_name().and_then(|name| self.ca_memory(name))
         };
+        let record = record.map(add);
         let how = How::Ca {
             anchor: vouched.anchor,
             line,
@@ -346,7 +348,7 @@ impl<'q> Decision<'q> {
         let ends = self.stranger_leaf_is_valid()?;
         self.step(Rule::Invitation, Outcome::Recognised { line: None });
         let record = self.invited_entry(invitee);
-        Ok(Some(self.recognised(How::Invited, ends, Some(record))))
+        Ok(Some(self.recognised(How::Invited, ends, Some(add(record)))))
     }
 
     /// After everything that could recognise the peer without its invitation.
@@ -421,8 +423,8 @@ impl<'q> Decision<'q> {
             How::FirstUse
         };
         self.step(Rule::FirstUse, Outcome::Recognised { line: None });
-        let record =
-            (!self.contradicted).then(|| self.pin_entry(self.names_to_record(), Origin::FirstUse));
+        let record = (!self.contradicted)
+            .then(|| add(self.pin_entry(self.names_to_record(), Origin::FirstUse)));
         Ok(self.recognised(how, ends, record))
     }
 
@@ -599,7 +601,7 @@ impl<'q> Decision<'q> {
         entry.pin().is_some_and(|p| p.matches(self.query.chain))
     }
 
-    fn recognised(&mut self, how: How, ends: UnixTime, record: Option<Entry>) -> Recognition {
+    fn recognised(&mut self, how: How, ends: UnixTime, record: Option<Edit>) -> Recognition {
         let query = self.query;
         let at_gate = query.phase == Phase::Gate;
         let entries = query.known.pins_matching(query.chain, query.direction);
@@ -640,7 +642,7 @@ impl<'q> Decision<'q> {
         for (_, entry) in entries.iter().filter(|(_, e)| !e.is_over(query.now)) {
             grants.add_local(entry);
         }
-        if let Some(entry) = &recognition.record
+        if let Some(Edit::Add(entry)) = recognition.record.as_deref()
             && recognition.how == How::Invited
         {
             grants.add_local(entry);
@@ -778,6 +780,7 @@ impl<'q> Decision<'q> {
             reason,
             presented: self.query.chain.peer_id(),
             evidence,
+            record: None,
         })
     }
 
@@ -786,6 +789,10 @@ impl<'q> Decision<'q> {
             steps.push(Step { rule, outcome });
         }
     }
+}
+
+fn add(entry: Entry) -> Edit {
+    Edit::Add(Box::new(entry))
 }
 
 /// What the peer's leaf must be for.

@@ -1,5 +1,6 @@
 //! Changes to a `known_peers` document, as values.
 
+use comity_identity::UnixTime;
 use thiserror::Error;
 
 use crate::entry::{Confirmed, Entry, Side};
@@ -34,6 +35,31 @@ pub enum Edit {
         /// The lines, from 1.
         lines: Vec<usize>,
     },
+    /// Lets the names of a key follow verified statements to its successors: every line of the key
+    /// in one edit, or none.
+    Succeed {
+        /// What becomes of each line.
+        lines: Vec<Succeeded>,
+    },
+    /// Notes that statements about these keys contradict each other. What is noted already stays.
+    Freeze {
+        /// The lines, from 1.
+        lines: Vec<usize>,
+        /// When it was seen.
+        at: UnixTime,
+    },
+}
+
+/// One line of a key that was succeeded.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Succeeded {
+    /// The line, from 1.
+    pub line: usize,
+    /// What it becomes: the old key with its `successor=` and the end of the overlap.
+    pub old: Entry,
+    /// What is added below it, the key of today last. One line for each step, so that a node which
+    /// was away has the same lines as one that followed each step on its day.
+    pub new: Vec<Entry>,
 }
 
 /// Why an edit is refused.
@@ -105,6 +131,14 @@ impl Edit {
                     !removed.contains(&number)
                 });
             }
+            Self::Succeed { lines: succeeded } => succeed(known, &mut lines, succeeded)?,
+            Self::Freeze { lines: frozen, at } => {
+                for line in frozen {
+                    let mut entry = entry_at(known, line)?.clone();
+                    entry.attributes.forked.get_or_insert(at);
+                    put(&mut lines, line, &entry)?;
+                }
+            }
         }
         if lines.len() > MAX_LINES {
             return Err(EditError::TooManyLines);
@@ -160,6 +194,36 @@ fn check_duplicate(known: &KnownPeers, entry: &Entry) -> Result<(), EditError> {
         });
         if let Some((line, _)) = same {
             return Err(EditError::AlreadyThere { line });
+        }
+    }
+    Ok(())
+}
+
+/// Names are not checked: the old key gave its own to the new one, and signed that it did.
+fn succeed(
+    known: &KnownPeers,
+    lines: &mut Vec<Line>,
+    mut succeeded: Vec<Succeeded>,
+) -> Result<(), EditError> {
+    // From the end of the file, so that what is added moves none of the lines still to be changed.
+    succeeded.sort_by_key(|one| std::cmp::Reverse(one.line));
+    for Succeeded { line, old, new } in succeeded {
+        if entry_at(known, line)?.what != old.what {
+            return Err(EditError::NoEntry { line });
+        }
+        put(lines, line, &old)?;
+        let mut above = line;
+        for entry in &new {
+            // A key that the operator entered already is not entered again.
+            if check_duplicate(known, entry).is_err() {
+                continue;
+            }
+            if !lines[above - 1].text().ends_with('\n') {
+                lines[above - 1] = lines[above - 1].ended();
+            }
+            let end = end_of(lines[above - 1].text());
+            lines.insert(above, Line::of_entry(entry, end)?);
+            above += 1;
         }
     }
     Ok(())

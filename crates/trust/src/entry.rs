@@ -205,6 +205,55 @@ impl FromStr for Origin {
     }
 }
 
+/// Where a listed CA stands in a rotation. It counts in all of them: what differs is what people
+/// do next. A CA that no longer counts is on a line marked `@revoked`, or on none.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum CaState {
+    /// Listed ahead of the day on which it begins to issue.
+    Next,
+    /// It issues. What a line without `state=` means.
+    #[default]
+    Active,
+    /// It issues no more; what it issued counts until `not-after=`.
+    Retiring,
+}
+
+impl CaState {
+    /// Every state.
+    pub const ALL: [Self; 3] = [Self::Next, Self::Active, Self::Retiring];
+
+    /// The word in the file.
+    pub const fn token(self) -> &'static str {
+        match self {
+            Self::Next => "next",
+            Self::Active => "active",
+            Self::Retiring => "retiring",
+        }
+    }
+}
+
+impl fmt::Display for CaState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.token())
+    }
+}
+
+/// A word that is no [`CaState`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("no such state")]
+pub struct ParseCaStateError;
+
+impl FromStr for CaState {
+    type Err = ParseCaStateError;
+
+    fn from_str(text: &str) -> Result<Self, ParseCaStateError> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.token() == text)
+            .ok_or(ParseCaStateError)
+    }
+}
+
 /// When and how a person or a machine compared the key over another channel.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Confirmed {
@@ -213,6 +262,16 @@ pub struct Confirmed {
     /// How, in one word of lower-case letters, digits and `-`: `hand`, `words`, `live`, `id`.
     /// Empty when the file does not say.
     pub how: String,
+}
+
+impl Confirmed {
+    /// The word of an invitation: a secret was compared, and nobody looked at the key.
+    pub const INVITE: &'static str = "invite";
+
+    /// Whether a person compared this very key, so that no program may move the entry to another.
+    pub fn by_a_person(&self) -> bool {
+        self.how != Self::INVITE
+    }
 }
 
 impl fmt::Display for Confirmed {
@@ -248,6 +307,13 @@ pub struct Attributes {
     pub confirmed: Option<Confirmed>,
     /// `not-after=`: after this second the entry recognises nobody (a withdrawal never ends).
     pub not_after: Option<UnixTime>,
+    /// `successor=`: the node to which this key handed over. Until `not-after=` both count.
+    pub successor: Option<NodeId>,
+    /// `forked=`: since when two statements contradict each other. The entry recognises nobody
+    /// until a person decides.
+    pub forked: Option<UnixTime>,
+    /// `state=`: where a listed CA stands in a rotation; without it, [`CaState::Active`].
+    pub state: Option<CaState>,
     /// `x-...=`: what other programs and people keep here.
     pub extra: Vec<(String, String)>,
 }
@@ -310,6 +376,14 @@ impl Entry {
         self.names.label().or_else(|| self.names.exact().next())
     }
 
+    /// The node that a pin line names by its identity key.
+    pub fn node(&self) -> Option<NodeId> {
+        match self.pin() {
+            Some(Pin::Node(id)) => Some(*id),
+            _ => None,
+        }
+    }
+
     /// Whether its own `not-after=` has passed.
     pub fn is_over(&self, now: UnixTime) -> bool {
         self.attributes.not_after.is_some_and(|end| end < now)
@@ -326,6 +400,27 @@ mod tests {
             assert_eq!(origin.to_string().parse(), Ok(origin));
         }
         assert_eq!("guess".parse::<Origin>(), Err(ParseOriginError));
+    }
+
+    #[test]
+    fn states_are_read_back() {
+        for state in CaState::ALL {
+            assert_eq!(state.to_string().parse(), Ok(state));
+        }
+        assert_eq!("revoked".parse::<CaState>(), Err(ParseCaStateError));
+        assert_eq!(CaState::default(), CaState::Active);
+    }
+
+    #[test]
+    fn an_invitation_is_no_comparison_by_a_person() {
+        let confirmed = |how: &str| Confirmed {
+            at: UnixTime::from_secs(0),
+            how: how.to_owned(),
+        };
+        assert!(!confirmed("invite").by_a_person());
+        for how in ["", "hand", "words", "live", "id"] {
+            assert!(confirmed(how).by_a_person(), "{how}");
+        }
     }
 
     #[test]

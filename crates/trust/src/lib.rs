@@ -123,23 +123,28 @@ mod line;
 mod mode;
 mod name;
 mod nearest;
+mod networks;
 mod pattern;
 mod reason;
 mod target;
 mod verdict;
 
 pub use decide::{decide, explain, free_label};
-pub use edit::{Edit, EditError};
-pub use entry::{Attributes, Confirmed, Entry, Origin, ParseOriginError, Pin, Side, What};
+pub use edit::{Edit, EditError, Succeeded};
+pub use entry::{
+    Attributes, CaState, Confirmed, Entry, Origin, ParseCaStateError, ParseOriginError, Pin, Side,
+    What,
+};
 pub use grants::{AllowRule, AllowRuleError, Grants, authorise};
 pub use known_peers::{HEADER, KnownPeers, MAX_FILE_BYTES, MAX_LINES, ParseError};
 pub use line::{Cause, MAX_ATTRIBUTES, MAX_LINE_BYTES, MAX_VALUE_BYTES, MAX_VALUES};
 pub use mode::{Direction, Mode, ParseModeError, Phase};
 pub use name::{MAX_LABEL_CHARS, Name, NameError};
+pub use networks::Networks;
 pub use pattern::{MAX_NAMES, MAX_PATTERN_BYTES, NameItem, Names, NamesError, Pattern};
 pub use reason::{ParseReasonError, Reason};
 pub use target::{DEFAULT_PORT, Target, TargetError, resolve};
 pub use verdict::{
     Evidence, Expectation, Explanation, How, Invited, Invitee, KnownPin, Outcome, Query,
-    Recognition, Refusal, Rule, Step, Verdict, Warning,
+    Recognition, Refusal, Rule, Step, SuccessionPolicy, Verdict, Warning,
 };

@@ -9,7 +9,7 @@ use comity_identity::{ParseHashError, UnixTime};
 use data_encoding::BASE64;
 use thiserror::Error;
 
-use crate::entry::{Attributes, Confirmed, Entry, Origin, Pin, Side, What};
+use crate::entry::{Attributes, CaState, Confirmed, Entry, Origin, Pin, Side, What};
 use crate::escape::{escape_into, unescape};
 use crate::name::{Name, NameError};
 use crate::nearest::nearest;
@@ -18,7 +18,7 @@ use crate::pattern::{MAX_NAMES, NameItem, Names, NamesError, Pattern};
 /// Longest line: an authority's certificate of 16 kB in base64, and its names.
 pub const MAX_LINE_BYTES: usize = 64 * 1024;
 
-/// Most attributes of one entry: ten are defined, the rest is for `x-`.
+/// Most attributes of one entry: thirteen are defined, the rest is for `x-`.
 pub const MAX_ATTRIBUTES: usize = 64;
 
 /// Most items of one attribute that is a list.
@@ -34,7 +34,7 @@ const REVOKED: &str = "@revoked";
 const CA: &str = "@ca";
 const CA_VERIFIED: &str = "@ca-verified";
 
-const ATTRIBUTES: [&str; 10] = [
+const ATTRIBUTES: [&str; 13] = [
     "addr",
     "for",
     "roles",
@@ -45,6 +45,9 @@ const ATTRIBUTES: [&str; 10] = [
     "added",
     "confirmed",
     "not-after",
+    "successor",
+    "forked",
+    "state",
 ];
 
 /// Why a line is refused.
@@ -140,6 +143,14 @@ pub enum Cause {
     DuplicateAttribute {
         /// Its name.
         found: String,
+    },
+    /// An attribute that means nothing on a line of this kind.
+    #[error("the attribute {attribute} is for {place}")]
+    Misplaced {
+        /// The attribute.
+        attribute: &'static str,
+        /// Where it would mean something.
+        place: &'static str,
     },
     /// More attributes than a line may have.
     #[error("more than {MAX_ATTRIBUTES} attributes")]
@@ -260,6 +271,15 @@ fn write_attributes(line: &mut String, attributes: &Attributes) {
     if let Some(not_after) = attributes.not_after {
         push(line, format_args!(" not-after={not_after}"));
     }
+    if let Some(successor) = attributes.successor {
+        push(line, format_args!(" successor={successor}"));
+    }
+    if let Some(forked) = attributes.forked {
+        push(line, format_args!(" forked={forked}"));
+    }
+    if let Some(state) = attributes.state {
+        push(line, format_args!(" state={state}"));
+    }
     for (name, value) in &attributes.extra {
         line.push(' ');
         escape_into(line, name);
@@ -352,6 +372,7 @@ fn parse_entry(mut fields: Fields<'_>, offset: usize, first: &str) -> Result<Ent
         Some(CA_VERIFIED) => return Err(LineError::at(side_offset, Cause::CaVerified)),
         _ => Some(parse_value(&mut fields, marker)?),
     };
+    let line = fields.line;
     let attributes = parse_attributes(fields)?;
     let entry = match (value, marker) {
         (None, _) => Entry::new(side, names, What::CaVerified),
@@ -360,10 +381,43 @@ fn parse_entry(mut fields: Fields<'_>, offset: usize, first: &str) -> Result<Ent
         (Some(Value::Pin(pin)), Some(REVOKED)) => Entry::new(side, names, What::Revoked(pin)),
         (Some(Value::Pin(pin)), _) => Entry::new(side, names, What::Pin(pin)),
     };
-    Ok(Entry {
+    let entry = Entry {
         attributes,
         ..entry
-    })
+    };
+    match misplaced(&entry) {
+        Some((attribute, place)) => {
+            let is_it = |(_, word): &(usize, &str)| {
+                let name = word.split_once('=').map(|(name, _)| name);
+                name == Some(attribute)
+            };
+            let offset = Fields { line, at: 0 }.find(is_it).map_or(0, |(at, _)| at);
+            let cause = Cause::Misplaced { attribute, place };
+            Err(LineError::at(offset, cause))
+        }
+        None => Ok(entry),
+    }
+}
+
+/// An attribute that a program would ignore here although a person meant something by it, and the
+/// lines that it is for. What is on a line before it is marked `@revoked` may stay there.
+fn misplaced(entry: &Entry) -> Option<(&'static str, &'static str)> {
+    let attributes = &entry.attributes;
+    let is_node = matches!(
+        entry.what,
+        What::Pin(Pin::Node(_)) | What::Revoked(Pin::Node(_))
+    );
+    let is_ca = entry.anchor().is_some() || entry.revoked_authority.is_some();
+    let nodes = "lines of the kind node";
+    if attributes.successor.is_some() && !is_node {
+        Some(("successor", nodes))
+    } else if attributes.forked.is_some() && !is_node {
+        Some(("forked", nodes))
+    } else if attributes.state.is_some() && !is_ca {
+        Some(("state", "lines of the kind ca"))
+    } else {
+        None
+    }
 }
 
 fn parse_side(offset: usize, word: &str) -> Result<Side, LineError> {
@@ -499,6 +553,20 @@ fn parse_attribute(
         "added" => attributes.added = Some(parse_time("added", at, value)?),
         "confirmed" => attributes.confirmed = Some(parse_confirmed(at, value)?),
         "not-after" => attributes.not_after = Some(parse_time("not-after", at, value)?),
+        "successor" => {
+            let successor = value
+                .parse()
+                .map_err(|e| LineError::at(at, Cause::Hash(e)))?;
+            attributes.successor = Some(successor);
+        }
+        "forked" => attributes.forked = Some(parse_time("forked", at, value)?),
+        "state" => {
+            let state = value.parse().map_err(|_| {
+                refuse_value(at, "state", "no state we know")
+                    .meant(value, &CaState::ALL.map(CaState::token))
+            })?;
+            attributes.state = Some(state);
+        }
         _ if is_extra(name) => {
             let plain = unescape(value).map_err(|p| LineError::at(at + p, Cause::Escape))?;
             attributes.extra.push((name.to_owned(), plain.into_owned()));

@@ -1,14 +1,16 @@
 //! What goes into a decision and what comes out of it.
 
 use comity_certs::{Anchor, CaError, PresentedChain};
-use comity_identity::{Fingerprint, KeyHash, PeerId, UnixTime};
+use comity_identity::{Fingerprint, KeyHash, NodeId, PeerId, UnixTime};
 use rustls_pki_types::ServerName;
 
-use crate::entry::{Confirmed, Entry, Origin, Pin};
+use crate::edit::Edit;
+use crate::entry::{Confirmed, Origin, Pin};
 use crate::grants::Grants;
 use crate::known_peers::KnownPeers;
 use crate::mode::{Direction, Mode, Phase};
 use crate::name::Name;
+use crate::networks::Networks;
 use crate::reason::Reason;
 
 /// Whom we expect. Everything is absent by default, which fits accepting.
@@ -51,6 +53,23 @@ pub enum Invited<'a> {
     Proven(&'a Invitee),
 }
 
+/// When an entry of `known_peers` follows a verified statement to another key.
+///
+/// Whatever it says: a revoked key has no successor, a commitment (`next=`) binds, and statements
+/// that contradict what was followed before freeze the entry.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SuccessionPolicy {
+    /// Entries that no person confirmed follow; for others a person decides. The default.
+    #[default]
+    Auto,
+    /// A person decides about every entry.
+    Ask,
+    /// No entry follows.
+    Never,
+    /// A person decided: this successor and no other, whoever confirmed the entry.
+    Accept(NodeId),
+}
+
 /// One question: is this peer recognised?
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
@@ -70,6 +89,10 @@ pub struct Query<'a> {
     pub system_roots: &'a [Anchor],
     /// The hashes of our own identity and leaf keys.
     pub own: &'a [KeyHash],
+    /// The authorities whose cross-certificates count, and those whose withdrawals do.
+    pub networks: &'a Networks,
+    /// Whether an entry follows the statements of its key to another one.
+    pub succession: SuccessionPolicy,
     /// What became of the peer's invitation.
     pub invited: Invited<'a>,
     /// The time by which certificates are judged.
@@ -114,9 +137,10 @@ pub struct Recognition {
     pub label: Option<String>,
     /// Every label of every such entry, for rules that name a label.
     pub labels: Vec<String>,
-    /// What the gate must add (as [`crate::Edit::Add`], under the lock, after deciding again on
-    /// what the file then says) before anything else happens. Always `None` in the other phases.
-    pub record: Option<Box<Entry>>,
+    /// What the gate must write (under the lock, after deciding again on what the file then says)
+    /// before anything else happens: an [`Edit::Add`] or an [`Edit::Succeed`]. Always `None` in the
+    /// other phases.
+    pub record: Option<Box<Edit>>,
     /// What the operator should know.
     pub warnings: Vec<Warning>,
     /// The last second of this recognition: the end of a certificate, of the path above it, or of
@@ -144,6 +168,11 @@ pub enum How {
         /// The line that lists it; `None` for system roots.
         line: Option<usize>,
     },
+    /// A certificate for its key by an authority that we recognise.
+    CrossCertificate {
+        /// The network of that authority.
+        network: NodeId,
+    },
     /// A proven invitation.
     Invited,
     /// The first key under this name.
@@ -163,6 +192,7 @@ impl How {
             Self::Pin { .. } => "pin",
             Self::Expected => "id",
             Self::Ca { .. } => "ca",
+            Self::CrossCertificate { .. } => "cross-certificate",
             Self::Invited => "invite",
             Self::FirstUse => "first-use",
             Self::Recorded => "record",
@@ -176,7 +206,11 @@ impl How {
     pub const fn may_grant(&self) -> bool {
         matches!(
             self,
-            Self::Pin { .. } | Self::Expected | Self::Ca { .. } | Self::Invited
+            Self::Pin { .. }
+                | Self::Expected
+                | Self::CrossCertificate { .. }
+                | Self::Ca { .. }
+                | Self::Invited
         )
     }
 }
@@ -219,6 +253,9 @@ pub struct Refusal {
     pub presented: PeerId,
     /// What the reason rests on.
     pub evidence: Evidence,
+    /// What the gate must write although the peer is refused (under the lock, after deciding again
+    /// on what the file then says): an [`Edit::Freeze`]. Always `None` in the other phases.
+    pub record: Option<Box<Edit>>,
 }
 
 /// What a refusal rests on.
@@ -350,8 +387,12 @@ pub enum Rule {
     Purpose,
     /// A pin for the name or key.
     Pin,
+    /// Verified statements from a pinned key to the one presented.
+    Succession,
     /// A proven invitation.
     Invitation,
+    /// A cross-certificate by an authority that we recognise.
+    CrossCertificate,
     /// A CA path within scope.
     Ca,
     /// Never back from a CA to an unknown key.
@@ -381,7 +422,9 @@ impl Rule {
             Self::Pin => "pin",
             Self::Ca => "ca",
             Self::NoDowngrade => "no-downgrade",
+            Self::Succession => "succession",
             Self::Invitation => "invitation",
+            Self::CrossCertificate => "cross-certificate",
             Self::Validity => "validity",
             Self::StillThere => "still-there",
             Self::FirstUse => "first-use",

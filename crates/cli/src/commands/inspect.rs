@@ -8,8 +8,8 @@ use comity_identity::{KeyHash, PeerId};
 use comity_store::{Health, Home, HomeFile, Invitations, PeerStore, Pending};
 use comity_tls::{DialError, Dialer, Versions, Wish, expectation_at};
 use comity_trust::{
-    AllowRule, Direction, Expectation, Explanation, Invited, KnownPeers, Mode, Name,
-    Outcome as RuleOutcome, Phase, Query, Verdict, What, authorise, explain as explain_query,
+    AllowRule, Direction, Expectation, Explanation, Invited, KnownPeers, Mode, Name, Networks,
+    Outcome as RuleOutcome, Phase, Query, SuccessionPolicy, Verdict, What, authorise, explain as explain_query,
 };
 use serde_json::json;
 
@@ -130,6 +130,8 @@ pub(crate) fn explain(context: &Context, args: &TrustExplain) -> Outcome {
         known,
         system_roots: endpoint.roots(),
         own: &endpoint.credentials().own_keys(),
+        networks: &Networks::empty(),
+        succession: SuccessionPolicy::default(),
         invited: Invited::No,
         now: now(),
     });

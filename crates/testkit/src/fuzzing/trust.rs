@@ -9,8 +9,8 @@ use comity_tls::ServiceName;
 use comity_trust::invitation::{Invitation, InvitationError, MAX_ADDRESSES, PREFIX};
 use comity_trust::{
     AllowRule, Confirmed, Direction, Edit, EditError, Entry, Expectation, Invited, Invitee,
-    KnownPeers, MAX_LABEL_CHARS, Mode, Name, NameItem, Names, Origin, Pattern, Phase, Query,
-    Reason, Recognition, Target, Verdict, authorise, decide, explain, resolve,
+    KnownPeers, MAX_LABEL_CHARS, Mode, Name, NameItem, Names, Networks, Origin, Pattern, Phase,
+    Query, Reason, Recognition, SuccessionPolicy, Target, Verdict, authorise, decide, explain, resolve,
 };
 use data_encoding::{BASE32_NOPAD, BASE64};
 
@@ -377,11 +377,15 @@ impl Question {
             known,
             system_roots: &[],
             own: &[],
+            networks: &NO_NETWORKS,
+            succession: SuccessionPolicy::default(),
             invited: self.invitee.as_ref().map_or(Invited::No, Invited::Proven),
             now: TODAY,
         }
     }
 }
+
+static NO_NETWORKS: Networks = Networks::empty();
 
 /// An id that no chain has.
 const STRANGER: PeerId = PeerId::Node(NodeId::from_bytes([7; 32]));
@@ -434,7 +438,7 @@ fn assert_recorded(query: &Query<'_>, recognition: &Recognition) {
         return;
     };
     assert_eq!(query.phase, Phase::Gate, "only the gate records");
-    let after = query.known.with(Edit::Add(record.clone()));
+    let after = query.known.with(Edit::clone(record));
     let after = after.expect("what the gate must add");
     assert_readable(&after);
     let later = Query {

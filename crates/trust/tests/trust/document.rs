@@ -5,7 +5,7 @@ use comity_trust::{
     AllowRule, AllowRuleError, Attributes, Cause, Confirmed, Edit, EditError, Entry, KnownPeers,
     MAX_ATTRIBUTES, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_LINES, MAX_NAMES, MAX_VALUE_BYTES,
     MAX_VALUES, Name, NameError, NameItem, Names, NamesError, Origin, ParseError, Pattern, Pin,
-    Side, Target, What, resolve,
+    Side, Succeeded, Target, What, resolve,
 };
 
 use crate::world::{Ca, name};
@@ -51,6 +51,9 @@ fn full_entry() -> Entry {
                 how: "words".into(),
             }),
             not_after: Some(UnixTime::from_secs(1_800_000_000)),
+            successor: Some(id(8)),
+            forked: Some(UnixTime::from_secs(1_790_000_000)),
+            state: None,
             extra: vec![("x-note".into(), "Ärger & co = #1 @home".into())],
         },
         ..Entry::new(Side::Both, names, What::Pin(Pin::Node(id(1))))
@@ -234,6 +237,48 @@ fn refusals_name_line_column_cause_and_the_nearest_spelling() {
             84,
             "the value of origin is no origin we know",
             Some("hand"),
+        ),
+        (
+            format!("dial a node {id} successor=ops"),
+            87,
+            "expected 8 groups of 7 characters or 64 hexadecimal digits, found 3 characters",
+            None,
+        ),
+        (
+            format!("dial a node {id} forked=yes"),
+            84,
+            "the value of forked is not a time such as 2026-03-02T09:14:07Z",
+            None,
+        ),
+        (
+            format!("dial a node {id} state=active"),
+            77,
+            "the attribute state is for lines of the kind ca",
+            None,
+        ),
+        (
+            format!("dial a key {id} seq=1 forked=2026-03-02T09:14:07Z"),
+            82,
+            "the attribute forked is for lines of the kind node",
+            None,
+        ),
+        (
+            format!("@revoked dial a cert {id} successor={id}"),
+            86,
+            "the attribute successor is for lines of the kind node",
+            None,
+        ),
+        (
+            format!("@ca-verified dial a state=next"),
+            21,
+            "the attribute state is for lines of the kind ca",
+            None,
+        ),
+        (
+            format!("dial a node {id} state=nxt"),
+            83,
+            "the value of state is no state we know",
+            Some("next"),
         ),
         (
             format!("dial a node {id} addr=label"),
@@ -485,6 +530,144 @@ fn edits_leave_other_lines_byte_identical() {
             &format!("dial d node {}", id(4))
         )
     );
+}
+
+#[test]
+fn what_a_rotation_says_of_a_line_survives_its_revocation() {
+    let ca = Ca::new("corp").line("both", "*", "not-after=2026-05-01T00:00:00Z state=retiring");
+    let pin = format!(
+        "both ops node {} not-after=2026-05-01T00:00:00Z successor={} forked=2026-04-01T00:00:00Z",
+        id(1),
+        id(2)
+    );
+    for line in [&ca, &pin] {
+        let read = parse(line).expect("read").entry(2).cloned().expect("entry");
+        let revoked = match line.strip_prefix("@ca") {
+            Some(rest) => format!("@revoked{rest}"),
+            None => format!("@revoked {line}"),
+        };
+        let known = parse(&revoked).expect("read");
+        let entry = known.entry(2).expect("entry");
+        assert!(matches!(entry.what, What::Revoked(_)));
+        assert_eq!(entry.attributes, read.attributes);
+    }
+}
+
+/// Old keys with three lines of names, and what a succession makes of them.
+fn succession() -> (KnownPeers, Edit) {
+    let entry = |names, number| pin_entry(names, number);
+    let known = parse(&format!(
+        "# kept\ndial a node {0}\n# between\ndial b node {0}\ndial c node {1}",
+        id(1),
+        id(5)
+    ))
+    .expect("read");
+    let succeeded = |line, names| {
+        let mut old = entry(names, 1);
+        old.attributes.successor = Some(id(2));
+        old.attributes.not_after = Some(UnixTime::from_secs(1_800_000_000));
+        let mut middle = entry(names, 2);
+        middle.attributes.successor = Some(id(3));
+        Succeeded {
+            line,
+            old,
+            new: vec![middle, entry(names, 3)],
+        }
+    };
+    let lines = vec![succeeded(3, "a"), succeeded(5, "b")];
+    (known, Edit::Succeed { lines })
+}
+
+#[test]
+fn a_succession_writes_below_each_line_and_leaves_the_others() {
+    let (known, edit) = succession();
+    let after = known.with(edit).expect("succeeded");
+    let text = after.to_text();
+    let mut words = text.lines().map(|line| {
+        let word = line.split(' ').nth(1).unwrap_or_default();
+        (word, line.contains("successor="))
+    });
+    let expected = [
+        ("v1", false),
+        ("kept", false),
+        ("a", true),
+        ("a", true),
+        ("a", false),
+        ("between", false),
+        ("b", true),
+        ("b", true),
+        ("b", false),
+        ("c", false),
+    ];
+    assert!(words.by_ref().eq(expected), "{text}");
+    assert!(text.ends_with(&format!("dial c node {}", id(5))), "{text}");
+    assert_eq!(KnownPeers::parse(&text).as_ref(), Ok(&after));
+}
+
+#[test]
+fn a_succession_adds_no_key_that_is_there_already() {
+    let (known, edit) = succession();
+    let known = known
+        .with(Edit::AddKey(Box::new(pin_entry("a", 3))))
+        .expect("added");
+    let after = known.with(edit).expect("succeeded");
+    let same = after
+        .entries()
+        .filter(|(_, entry)| **entry == pin_entry("a", 3));
+    assert_eq!(same.count(), 1);
+}
+
+#[test]
+fn a_succession_at_the_end_of_a_file_without_a_line_end_gains_one() {
+    let known = parse(&format!("dial a node {}", id(1))).expect("read");
+    let lines = vec![Succeeded {
+        line: 2,
+        old: pin_entry("a", 1),
+        new: vec![pin_entry("a", 2)],
+    }];
+    let after = known.with(Edit::Succeed { lines }).expect("succeeded");
+    let expected = format!(
+        "comity-known-peers v1\ndial a node {}\ndial a node {}\n",
+        id(1),
+        id(2)
+    );
+    assert_eq!(after.to_text(), expected);
+}
+
+#[test]
+fn a_succession_of_another_key_than_the_one_on_the_line_is_refused() {
+    let (known, edit) = succession();
+    let Edit::Succeed { mut lines } = edit else {
+        panic!("a succession");
+    };
+    for line in [6, 4, 99] {
+        lines[1].line = line;
+        let edit = Edit::Succeed {
+            lines: lines.clone(),
+        };
+        assert_eq!(known.with(edit), Err(EditError::NoEntry { line }));
+    }
+}
+
+#[test]
+fn freezing_marks_every_line_and_keeps_the_first_time() {
+    let known = parse(&format!(
+        "dial a node {0} forked=2026-03-02T09:14:07Z\ndial b node {0}\ndial c node {0}\n",
+        id(1)
+    ))
+    .expect("read");
+    let at = UnixTime::from_secs(1_800_000_000);
+    let frozen = known
+        .with(Edit::Freeze {
+            lines: vec![2, 3],
+            at,
+        })
+        .expect("frozen");
+    let forked: Vec<_> = frozen.entries().map(|(_, e)| e.attributes.forked).collect();
+    let first = "2026-03-02T09:14:07Z".parse().ok();
+    assert_eq!(forked, [first, Some(at), None]);
+    let missing = Edit::Freeze { lines: vec![9], at };
+    assert_eq!(known.with(missing), Err(EditError::NoEntry { line: 9 }));
 }
 
 #[test]

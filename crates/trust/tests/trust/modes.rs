@@ -3,7 +3,7 @@
 use comity_certs::{PresentedChain, Purpose};
 use comity_trust::{Direction, Invited, Invitee, KnownPeers, Mode, What};
 
-use crate::world::{Ask, Ca, DIALLED, HOST, Says, foreign, known, native, nobody, pin};
+use crate::world::{Ask, Ca, DIALLED, HOST, Says, added, foreign, known, native, nobody, pin};
 
 /// One row: a situation, and what each mode makes of it, in the order of [`Mode::ALL`].
 struct Row<'a> {
@@ -367,7 +367,7 @@ fn what_is_recorded_follows_the_table() {
                 Direction::Dial => Ask::dial(mode, &vouched, listed.clone()),
                 Direction::Accept => Ask::accept(mode, &vouched, listed.clone()),
             };
-            let record = ask.verdict().recognition().and_then(|r| r.record.clone());
+            let record = ask.verdict().recognition().and_then(added);
             let found = match record.map(|entry| entry.what) {
                 None => "none",
                 Some(What::CaVerified) => "memory",

@@ -163,10 +163,10 @@ proptest! {
 
     #[test]
     fn only_the_gate_records_and_what_it_records_can_be_added(ask in any_ask()) {
-        if let Some(entry) = ask.verdict().recognition().and_then(|r| r.record.clone()) {
+        if let Some(edit) = ask.verdict().recognition().and_then(|r| r.record.clone()) {
             prop_assert_eq!(ask.phase, Phase::Gate);
             prop_assert_ne!(ask.mode, Mode::Insecure);
-            let after = ask.known.with(Edit::Add(entry));
+            let after = ask.known.with(*edit);
             prop_assert!(after.is_ok(), "{after:?}");
             // And the peer is still recognised by what was recorded.
             let later = Ask { known: after.expect("added").into(), ..ask.clone() };

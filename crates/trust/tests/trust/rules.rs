@@ -9,7 +9,8 @@ use comity_trust::{
 use rcgen::ExtendedKeyUsagePurpose;
 
 use crate::world::{
-    Ask, BEGIN, Ca, DAY, DIALLED, END, HOST, NOW, Says, foreign, known, name, native, nobody, pin,
+    Ask, BEGIN, Ca, DAY, DIALLED, END, HOST, NOW, Says, added, foreign, known, name, native,
+    nobody, pin,
 };
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
@@ -328,7 +329,7 @@ fn an_expected_id_does_not_override_the_pin_of_the_name() {
 fn an_expected_id_is_recorded_as_confirmed_where_first_use_is() {
     let peer = native(1, Purpose::Serve);
     let ask = Ask::dial(Mode::CaOrTofu, &peer, nobody()).id(peer.peer_id());
-    let entry = ask.accepted().record.expect("record");
+    let entry = added(&ask.accepted()).expect("record");
     assert_eq!(entry.attributes.confirmed.expect("confirmed").how, "id");
     let ask = Ask::dial(Mode::Pin, &peer, nobody()).id(peer.peer_id());
     assert_eq!(ask.accepted().record, None);
@@ -337,10 +338,7 @@ fn an_expected_id_is_recorded_as_confirmed_where_first_use_is() {
 #[test]
 fn first_use_records_what_it_saw() {
     let peer = native(1, Purpose::Serve);
-    let entry = *Ask::dial(Mode::Tofu, &peer, nobody())
-        .accepted()
-        .record
-        .expect("record");
+    let entry = added(&Ask::dial(Mode::Tofu, &peer, nobody()).accepted()).expect("record");
     assert_eq!(entry.side, Side::Dial);
     assert_eq!(entry.what, What::Pin(Pin::from(peer.peer_id())));
     assert_eq!(entry.names.exact().collect::<Vec<_>>(), [&name(DIALLED)]);
@@ -357,19 +355,21 @@ fn of_two_first_uses_with_different_keys_one_wins() {
     let (a, b) = (native(1, Purpose::Serve), native(2, Purpose::Serve));
     let record = |chain| {
         let ask = Ask::dial(Mode::Tofu, chain, nobody());
-        ask.accepted().record.expect("record")
+        added(&ask.accepted()).expect("record")
     };
     let (first, second) = (record(&a), record(&b));
-    let known = nobody().with(Edit::Add(first.clone())).expect("added");
+    let known = nobody()
+        .with(Edit::Add(Box::new(first.clone())))
+        .expect("added");
     assert_eq!(
-        known.with(Edit::Add(second)),
+        known.with(Edit::Add(Box::new(second))),
         Err(EditError::NameTaken {
             name: name(DIALLED),
             line: 2
         })
     );
     assert_eq!(
-        known.with(Edit::Add(first)),
+        known.with(Edit::Add(Box::new(first))),
         Err(EditError::AlreadyThere { line: 2 })
     );
     assert_eq!(Ask::dial(Mode::Tofu, &b, known).word(), "changed");
@@ -379,18 +379,12 @@ fn of_two_first_uses_with_different_keys_one_wins() {
 fn strangers_who_dial_us_get_a_label_made_of_their_id() {
     let peer = native(1, Purpose::Dial);
     let short = format!("peer-{}", peer.peer_id().short().to_lowercase());
-    let entry = *Ask::accept(Mode::Tofu, &peer, nobody())
-        .accepted()
-        .record
-        .expect("record");
+    let entry = added(&Ask::accept(Mode::Tofu, &peer, nobody()).accepted()).expect("record");
     assert_eq!(entry.names.label(), Some(&name(&short)));
     // Somebody else has this label: it is not taken away.
     let other = native(2, Purpose::Dial);
     let known = known(&[format!("accept {short} {}", pin(&other))]);
-    let entry = *Ask::accept(Mode::Tofu, &peer, known.clone())
-        .accepted()
-        .record
-        .expect("record");
+    let entry = added(&Ask::accept(Mode::Tofu, &peer, known.clone()).accepted()).expect("record");
     let label = entry.names.label().expect("label").clone();
     assert!(label.as_str().len() > short.len() && label.as_str().starts_with(&short));
     assert!(known.with(Edit::Add(Box::new(entry))).is_ok());
@@ -413,11 +407,11 @@ fn an_invited_peer_gets_what_the_inviter_chose_but_nobody_elses_label() {
     assert_eq!(recognition.how, How::Invited);
     assert!(recognition.grants.service("pg"));
     assert!(recognition.grants.membership("corp", Some("reader")));
-    let entry = recognition.record.expect("record");
+    let entry = added(&recognition).expect("record");
     assert_eq!(entry.names.label(), Some(&name("ops")));
     assert_eq!(entry.attributes.origin, Some(Origin::Invite));
     let taken = ask(&[format!("accept ops {}", pin(&other))]).accepted();
-    let label = taken.record.expect("record").names.label().cloned();
+    let label = added(&taken).expect("record").names.label().cloned();
     assert!(label.expect("label").as_str().starts_with("peer-"));
 }
 
@@ -711,12 +705,10 @@ fn a_name_once_recognised_by_a_ca_is_remembered_once() {
     let ca = Ca::new("corp");
     let peer = ca.leaf(&Says::name(&[HOST]));
     let listed = known(&[ca.line("dial", "*", "")]);
-    let record = Ask::dial(Mode::CaOrTofu, &peer, listed.clone())
-        .accepted()
-        .record;
-    let entry = record.expect("record");
+    let record = Ask::dial(Mode::CaOrTofu, &peer, listed.clone()).accepted();
+    let entry = added(&record).expect("record");
     assert_eq!(entry.what, What::CaVerified);
-    let remembered = listed.with(Edit::Add(entry)).expect("added");
+    let remembered = listed.with(Edit::Add(Box::new(entry))).expect("added");
     let again = Ask::dial(Mode::CaOrTofu, &peer, remembered.clone()).accepted();
     assert_eq!(again.record, None);
     // T53.
@@ -755,9 +747,9 @@ fn ca_then_pin_accepts_only_the_first_key_ever_after() {
     let (first, second) = (ca.leaf(&Says::name(&[HOST])), ca.leaf(&Says::name(&[HOST])));
     let listed = known(&[ca.line("dial", "*", "")]);
     let met = Ask::dial(Mode::CaThenPin, &first, listed.clone()).accepted();
-    let entry = met.record.expect("record");
+    let entry = added(&met).expect("record");
     assert_eq!(entry.attributes.origin, Some(Origin::Ca));
-    let pinned = listed.with(Edit::Add(entry)).expect("added");
+    let pinned = listed.with(Edit::Add(Box::new(entry))).expect("added");
     assert_eq!(
         Ask::dial(Mode::CaThenPin, &first, pinned.clone()).word(),
         "pin"

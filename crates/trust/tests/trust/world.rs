@@ -10,8 +10,8 @@ use comity_certs::{
 };
 use comity_identity::{Algorithm, KeyHash, NodeId, PeerId, SignError, Signer, UnixTime};
 use comity_trust::{
-    Direction, Expectation, Invited, KnownPeers, Mode, Name, Phase, Query, Recognition, Refusal,
-    Verdict, decide,
+    Direction, Edit, Entry, Expectation, Invited, KnownPeers, Mode, Name, Networks, Phase, Query,
+    Recognition, Refusal, SuccessionPolicy, Verdict, decide,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DistinguishedName, DnType, DnValue,
@@ -104,6 +104,7 @@ fn native_der(number: u8, purpose: Purpose, dns: &[String], metadata: &Metadata)
         ips: &[],
         uris: &[],
         metadata,
+        succession: &[],
     };
     let leaf = mint_leaf(&root, &identity, &request).expect("leaf");
     [leaf, root]
@@ -307,6 +308,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) known: Arc<KnownPeers>,
     pub(crate) roots: &'a [Anchor],
     pub(crate) own: Vec<KeyHash>,
+    pub(crate) networks: Networks,
+    pub(crate) succession: SuccessionPolicy,
     pub(crate) invited: Invited<'a>,
     pub(crate) now: UnixTime,
 }
@@ -335,6 +338,8 @@ impl<'a> Ask<'a> {
             known: Arc::new(known),
             roots: &[],
             own: Vec::new(),
+            networks: Networks::empty(),
+            succession: SuccessionPolicy::default(),
             invited: Invited::No,
             now: NOW,
         }
@@ -385,6 +390,8 @@ impl<'a> Ask<'a> {
             known: &self.known,
             system_roots: self.roots,
             own: &self.own,
+            networks: &self.networks,
+            succession: self.succession,
             invited: self.invited,
             now: self.now,
         }
@@ -433,5 +440,13 @@ impl fmt::Debug for Ask<'_> {
             self.now,
             self.known.to_text()
         )
+    }
+}
+
+/// The entry that the gate must add.
+pub(crate) fn added(recognition: &Recognition) -> Option<Entry> {
+    match recognition.record.as_deref()? {
+        Edit::Add(entry) => Some(Entry::clone(entry)),
+        other => panic!("{other:?}"),
     }
 }
