@@ -115,6 +115,7 @@ fn make(algorithm: Algorithm, passphrase: Option<&str>) -> Result<IdentityFiles,
         key: encode(&key)?,
         certificate: certificate.into_bytes(),
         next_key: Some(encode(&next)?),
+        succession: None,
     })
 }
 

@@ -200,7 +200,7 @@ fn keep_previous(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     kept.map_err(StoreError::io("keep", path))
 }
 
-fn write_all(file: &mut dyn DiskFile, mut bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn write_all(file: &mut dyn DiskFile, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match file.write(bytes) {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),

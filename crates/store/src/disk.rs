@@ -18,6 +18,7 @@ use std::os::unix::fs::{
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::libc;
 
 /// The calls that the store makes. Methods named like a system call behave like it.
@@ -52,6 +53,13 @@ pub trait Disk: Send + Sync + fmt::Debug {
     /// # Errors
     /// What the system call says.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Lets two names of one directory change places, in one step (`renameat2` with
+    /// `RENAME_EXCHANGE`).
+    ///
+    /// # Errors
+    /// What the system call says: `EINVAL` or `ENOSYS` where the file system cannot do it.
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()>;
 
     /// Gives the file at `from` a second name.
     ///
@@ -110,6 +118,19 @@ pub trait DiskFile: Send + Sync + fmt::Debug {
     /// What the system call says.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
 
+    /// Writes all of `bytes` at an offset, for the one file that is changed in place: a database,
+    /// which does so in an order of its own.
+    ///
+    /// # Errors
+    /// What the system call says. Some of the bytes may have been written then.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Cuts the file off, or lengthens it with zeros.
+    ///
+    /// # Errors
+    /// What the system call says.
+    fn set_length(&self, length: u64) -> io::Result<()>;
+
     /// Makes content (of a file) or names (of a directory) survive a power loss.
     ///
     /// # Errors
@@ -140,6 +161,8 @@ pub enum Access {
     Append,
     /// A new file of mode 0600 (or less, by the umask); an error if the name is taken.
     CreateNew,
+    /// An existing file, for reading and for writing anywhere in it.
+    Modify,
 }
 
 /// What is known about a file.
@@ -196,7 +219,8 @@ impl Disk for OsDisk {
                 options.read(true)
             }
             Access::Append => options.read(true).append(true).create(true),
-            Access::CreateNew => options.write(true).create_new(true),
+            Access::CreateNew => options.read(true).write(true).create_new(true),
+            Access::Modify => options.read(true).write(true),
         };
         let file = options.custom_flags(flags).mode(0o600).open(path)?;
         Ok(Box::new(file))
@@ -218,6 +242,11 @@ impl Disk for OsDisk {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         fs::rename(from, to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        let flags = RenameFlags::RENAME_EXCHANGE;
+        Ok(renameat2(AT_FDCWD, one, AT_FDCWD, other, flags)?)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -264,6 +293,14 @@ impl DiskFile for File {
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         io::Write::write(self, bytes)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        FileExt::write_all_at(self, bytes, offset)
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.set_len(length)
     }
 
     fn sync(&self) -> io::Result<()> {

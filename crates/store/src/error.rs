@@ -91,6 +91,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Something has that name already, and it is not replaced.
+    #[error("{} exists already", path.display())]
+    Exists {
+        /// What is there.
+        path: PathBuf,
+    },
     /// A bounded file has no room for another entry.
     #[error("{} is full: it holds {limit} entries", path.display())]
     Full {

@@ -6,8 +6,13 @@
 //!     identity.key         the identity key
 //!     identity.crt         its root certificate
 //!     next.key             the next identity key; may be taken offline
+//!     succession           the statements by which it succeeded others
+//!   identity.previous/     the identity before that one
 //!   known_peers            who we know, see `peers`; with known_peers.old, the content before
 //!   known_peers.present    says that a known_peers was here
+//!   networks               the authorities that we recognise or follow, see `networks`
+//!   networks.present       says that a networks was here
+//!   authorities/<network id>/   an authority of ours, see `authority_files`
 //!   pending                who asks to be known
 //!   invitations            public halves of what we gave out
 //!   audit.log              every change of trust
@@ -39,10 +44,16 @@ pub enum HomeFile {
     IdentityCertificate,
     /// The next identity key.
     NextKey,
+    /// The statements by which the identity succeeded others.
+    Succession,
     /// Who we know.
     KnownPeers,
     /// The empty file that says that there was a [`HomeFile::KnownPeers`].
     KnownPeersPresent,
+    /// The authorities that we recognise or follow, with their bundles.
+    Networks,
+    /// The empty file that says that there was a [`HomeFile::Networks`].
+    NetworksPresent,
     /// Who asks to be known.
     Pending,
     /// Public halves of invitations.
@@ -62,8 +73,11 @@ impl HomeFile {
             Self::IdentityKey => "identity/identity.key",
             Self::IdentityCertificate => "identity/identity.crt",
             Self::NextKey => "identity/next.key",
+            Self::Succession => "identity/succession",
             Self::KnownPeers => "known_peers",
             Self::KnownPeersPresent => "known_peers.present",
+            Self::Networks => "networks",
+            Self::NetworksPresent => "networks.present",
             Self::Pending => "pending",
             Self::Invitations => "invitations",
             Self::AuditLog => "audit.log",
@@ -78,9 +92,13 @@ impl HomeFile {
         match self {
             // A sealed RSA key in PEM, as an import may have left it, is under 8 kB.
             Self::IdentityKey | Self::IdentityCertificate | Self::NextKey => 64 << 10,
+            // Up to 16 statements, of which what fits into a certificate counts: 8 kB.
+            Self::Succession => 64 << 10,
             // What its parser reads.
             Self::KnownPeers => comity_trust::MAX_FILE_BYTES as u64,
-            Self::KnownPeersPresent | Self::Lock => 4 << 10,
+            Self::KnownPeersPresent | Self::NetworksPresent | Self::Lock => 4 << 10,
+            // What fits is limited when it is written, see `networks`.
+            Self::Networks => 32 << 20,
             // 512 entries of at most 2 kB.
             Self::Pending | Self::Config => 1 << 20,
             // 1024 entries of at most 9 kB.
@@ -88,6 +106,12 @@ impl HomeFile {
             // Only its end is read.
             Self::AuditLog => 1 << 20,
         }
+    }
+
+    /// The file's name in its directory.
+    pub(crate) fn base_name(self) -> &'static str {
+        let name = self.name();
+        name.rsplit_once('/').map_or(name, |(_, last)| last)
     }
 
     const fn secrecy(self) -> Secrecy {
@@ -205,12 +229,30 @@ impl Home {
     /// for a key, could read it); [`StoreError::TooLarge`] above [`HomeFile::limit`]; or the
     /// system's error.
     pub fn read(&self, file: HomeFile) -> Result<Option<FileContent>, StoreError> {
-        let path = self.path(file);
-        let Some(handle) = self.open_file(file, Access::Read)? else {
+        self.read_at(&self.path(file), file.secrecy(), file.limit())
+    }
+
+    /// Reads a file of `identity/` from the directory that stands in for it.
+    pub(crate) fn read_in(
+        &self,
+        directory: &Path,
+        file: HomeFile,
+    ) -> Result<Option<FileContent>, StoreError> {
+        let path = directory.join(file.base_name());
+        self.read_at(&path, file.secrecy(), file.limit())
+    }
+
+    pub(crate) fn read_at(
+        &self,
+        path: &Path,
+        secrecy: Secrecy,
+        limit: u64,
+    ) -> Result<Option<FileContent>, StoreError> {
+        let Some(handle) = self.open_at(path, Access::Read, secrecy)? else {
             return Ok(None);
         };
-        let stat = handle.stat().map_err(StoreError::io("look at", &path))?;
-        let bytes = read_all(&*handle, &path, stat.size, file.limit())?;
+        let stat = handle.stat().map_err(StoreError::io("look at", path))?;
+        let bytes = read_all(&*handle, path, stat.size, limit)?;
         Ok(Some(FileContent { bytes, stat }))
     }
 
@@ -252,19 +294,27 @@ impl Home {
         file: HomeFile,
         access: Access,
     ) -> Result<Option<Box<dyn DiskFile>>, StoreError> {
-        let path = self.path(file);
-        let handle = match self.disk.open(&path, access) {
+        self.open_at(&self.path(file), access, file.secrecy())
+    }
+
+    fn open_at(
+        &self,
+        path: &Path,
+        access: Access,
+        secrecy: Secrecy,
+    ) -> Result<Option<Box<dyn DiskFile>>, StoreError> {
+        let handle = match self.disk.open(path, access) {
             Ok(handle) => handle,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(why_not_a_file(self.disk(), &path, error)),
+            Err(error) => return Err(why_not_a_file(self.disk(), path, error)),
         };
-        let stat = handle.stat().map_err(StoreError::io("look at", &path))?;
-        check::file(&path, &stat, self.disk.user(), file.secrecy())?;
+        let stat = handle.stat().map_err(StoreError::io("look at", path))?;
+        check::file(path, &stat, self.disk.user(), secrecy)?;
         if access == Access::Append && stat.mode & 0o600 != 0o600 {
             // It was made just now, under a umask that takes bits from its owner.
             handle
                 .set_mode(0o600)
-                .map_err(StoreError::io("set the mode of", &path))?;
+                .map_err(StoreError::io("set the mode of", path))?;
         }
         Ok(Some(handle))
     }
@@ -281,7 +331,7 @@ fn split(path: &Path) -> Result<(PathBuf, PathBuf), StoreError> {
 }
 
 /// Makes one directory, durable before it is used.
-fn make_directory(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+pub(crate) fn make_directory(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
     match disk.make_dir(path) {
         Ok(()) => {
             let handle = disk
@@ -321,7 +371,7 @@ fn sync_name_of_existing(disk: &dyn Disk, path: &Path) -> Result<(), StoreError>
     }
 }
 
-fn why_not_a_directory(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
+pub(crate) fn why_not_a_directory(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
     match disk.lstat(path) {
         Ok(stat) => match check::directory(path, &stat, disk.user()) {
             Err(flaw) => flaw,
@@ -334,7 +384,7 @@ fn why_not_a_directory(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreE
     }
 }
 
-fn why_not_a_file(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
+pub(crate) fn why_not_a_file(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError {
     // A link gives ELOOP and a socket ENXIO: say what it is instead.
     match disk.lstat(path) {
         Ok(stat) => match check::file(path, &stat, disk.user(), Secrecy::Public) {
@@ -345,7 +395,7 @@ fn why_not_a_file(disk: &dyn Disk, path: &Path, error: io::Error) -> StoreError 
     }
 }
 
-fn read_all(
+pub(crate) fn read_all(
     handle: &dyn DiskFile,
     path: &Path,
     size: u64,

@@ -48,16 +48,20 @@
 mod as_text;
 mod atomic;
 mod audit;
+mod authority_files;
 mod check;
 mod claim;
 pub mod disk;
 mod error;
+mod export;
 #[cfg(any(test, feature = "faults"))]
 pub mod fault;
 mod first_use;
 mod home;
 mod identity_files;
 mod invitations;
+mod issued;
+mod issued_file;
 mod ledger;
 mod lock;
 mod peers;
@@ -67,13 +71,19 @@ mod stamp;
 mod tests;
 
 pub use audit::{AuditLine, AuditLog, AuditTail, Deed};
+pub use authority_files::{AuthorityFiles, MAX_AUTHORITIES, MAX_STATE_BYTES, NewAuthorityFiles};
 pub use error::{Flaw, StoreError};
+pub use export::{Exported, export};
 pub use first_use::{FIRST_USE_RESERVE, MAX_FIRST_USES};
 pub use home::{FileContent, Home, HomeFile};
 pub use identity_files::{Established, IdentityFiles};
 pub use invitations::{
     Consumed, Consumption, Invitation, InvitationId, InvitationKey, Invitations, InviteError,
     InviteRefusal, KEPT_AFTER_EXPIRY, MAX_GRANTS, MAX_INVITATIONS, MAX_NAME, ParseHexError,
+};
+pub use issued::{
+    IssuedCertificate, IssuedLedger, IssuedSession, IssuedState, LedgerError, MAX_ISSUED_DER,
+    MAX_ISSUED_LABEL, MAX_WORD, Reservation, SERIAL_BYTES, Serial,
 };
 pub use lock::{HomeLock, LOCK_WAIT};
 pub use peers::{ATTEMPTS, Change, Health, POLL_EVERY, PeerStore, Snapshot, UpdateError};

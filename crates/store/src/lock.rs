@@ -15,11 +15,11 @@ use crate::home::{Home, HomeFile};
 pub const LOCK_WAIT: Duration = Duration::from_secs(5);
 
 /// The first pause between two tries; each is twice as long as the one before.
-const FIRST_PAUSE: Duration = Duration::from_micros(500);
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_micros(500);
 
 /// The longest pause. Short against the wait, so that a hundred processes each get their turn, and
 /// long against a `flock` call, so that they do not keep the processor busy.
-const LONGEST_PAUSE: Duration = Duration::from_millis(8);
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_millis(8);
 
 /// Proof that this process holds the lock of a home. Dropping it releases the lock, and so does the
 /// end of the process, however it ends.
@@ -76,7 +76,11 @@ fn open(home: &Home) -> Result<Box<dyn DiskFile>, StoreError> {
 
 /// Whether the locked file still has the name `lock`: if somebody removed it, the next process
 /// would lock another file.
-fn still_there(disk: &dyn Disk, path: &Path, handle: &dyn DiskFile) -> Result<bool, StoreError> {
+pub(crate) fn still_there(
+    disk: &dyn Disk,
+    path: &Path,
+    handle: &dyn DiskFile,
+) -> Result<bool, StoreError> {
     let ours = handle.stat().map_err(StoreError::io("look at", path))?;
     match disk.lstat(path) {
         Ok(named) => Ok((named.device, named.inode) == (ours.device, ours.inode)),

@@ -7,7 +7,9 @@
 //!
 //! - of the changes to a directory since its last `fsync`, any subset (a rename happens completely or
 //!   not at all, as on every journalling file system);
-//! - of the content of a file since its last `fsync`, nothing, the first half, or everything.
+//! - of the content of a file since its last `fsync`, nothing, the first half, or everything;
+//! - of a file that is written in place: of the writes since its last `fsync` none, all, every
+//!   second one, or the others.
 //!
 //! Real file systems keep more order than this. A write that survives here survives there.
 
@@ -46,6 +48,8 @@ enum Body {
     File {
         content: Vec<u8>,
         certain: Vec<u8>,
+        /// What was done in place since `certain`; such a file is not only appended to.
+        in_place: Vec<InPlace>,
     },
     Directory {
         names: Names,
@@ -53,6 +57,26 @@ enum Body {
         /// Each entry is one change that happens completely or not at all.
         uncertain: Vec<Vec<(OsString, Option<usize>)>>,
     },
+}
+
+#[derive(Clone, Debug)]
+enum InPlace {
+    Write(usize, Vec<u8>),
+    Length(usize),
+}
+
+impl InPlace {
+    fn apply(&self, content: &mut Vec<u8>) {
+        match self {
+            Self::Write(offset, bytes) => {
+                let end = offset + bytes.len();
+                // A length that got lost: the write, which came later, did not.
+                content.resize(content.len().max(end), 0);
+                content[*offset..end].copy_from_slice(bytes);
+            }
+            Self::Length(length) => content.resize(*length, 0),
+        }
+    }
 }
 
 type Names = BTreeMap<OsString, usize>;
@@ -126,6 +150,7 @@ impl ModelDisk {
             body: Body::File {
                 content: content.to_vec(),
                 certain: content.to_vec(),
+                in_place: Vec::new(),
             },
         });
         let node = state.nodes.len() - 1;
@@ -142,6 +167,7 @@ impl ModelDisk {
         let Body::File {
             content: old,
             certain,
+            ..
         } = &mut state.nodes[node].body
         else {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -171,23 +197,44 @@ impl Node {
 }
 
 impl Body {
+    fn durable(content: Vec<u8>) -> Self {
+        Self::File {
+            certain: content.clone(),
+            content,
+            in_place: Vec::new(),
+        }
+    }
+
     /// What may be left of it after a power loss.
     fn survivors(&self) -> Vec<Self> {
         match self {
-            Self::File { content, certain } => {
+            Self::File {
+                certain, in_place, ..
+            } if !in_place.is_empty() => {
+                let some = |kept: fn(usize) -> bool| {
+                    let mut content = certain.clone();
+                    let all = in_place.iter().enumerate();
+                    all.filter(|(number, _)| kept(*number))
+                        .for_each(|(_, change)| change.apply(&mut content));
+                    Self::durable(content)
+                };
+                vec![
+                    Self::durable(certain.clone()),
+                    some(|number| number % 2 == 0),
+                    some(|number| number % 2 == 1),
+                    some(|_| true),
+                ]
+            }
+            Self::File {
+                content, certain, ..
+            } => {
                 let half = match content.strip_prefix(certain.as_slice()) {
                     Some(added) => [certain, &added[..added.len() / 2]].concat(),
                     None => content[..content.len() / 2].to_vec(),
                 };
                 let mut states = vec![certain.clone(), half, content.clone()];
                 states.dedup();
-                states
-                    .into_iter()
-                    .map(|content| Self::File {
-                        certain: content.clone(),
-                        content,
-                    })
-                    .collect()
+                states.into_iter().map(Self::durable).collect()
             }
             Self::Directory {
                 certain, uncertain, ..
@@ -268,7 +315,14 @@ impl State {
 
     fn make_certain(&mut self, node: usize) {
         match &mut self.nodes[node].body {
-            Body::File { content, certain } => certain.clone_from(content),
+            Body::File {
+                content,
+                certain,
+                in_place,
+            } => {
+                certain.clone_from(content);
+                in_place.clear();
+            }
             Body::Directory {
                 names,
                 certain,
@@ -323,6 +377,7 @@ impl State {
             body: Body::File {
                 content: Vec::new(),
                 certain: Vec::new(),
+                in_place: Vec::new(),
             },
         });
         let node = self.nodes.len() - 1;
@@ -394,6 +449,16 @@ impl Disk for ModelDisk {
             }
         }
         state.rename_in(directory, vec![(old_name, None), (new_name, Some(node))])
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        let mut state = self.state();
+        let (first, second) = (state.find(one)?, state.find(other)?);
+        let (directory, name) = state.place(one)?;
+        let (target, other_name) = state.place(other)?;
+        assert_eq!(directory, target, "the store exchanges within a directory");
+        let change = vec![(name, Some(second)), (other_name, Some(first))];
+        state.rename_in(directory, change)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -476,6 +541,16 @@ impl DiskFile for ModelFile {
         Ok(bytes.len())
     }
 
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        self.change_in_place(InPlace::Write(offset, bytes.to_vec()))
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        let length = usize::try_from(length).map_err(|_| io::ErrorKind::FileTooLarge)?;
+        self.change_in_place(InPlace::Length(length))
+    }
+
     fn sync(&self) -> io::Result<()> {
         self.disk.state().make_certain(self.node);
         Ok(())
@@ -495,6 +570,24 @@ impl DiskFile for ModelFile {
         self.holds_lock
             .store(true, std::sync::atomic::Ordering::Relaxed);
         Ok(true)
+    }
+}
+
+impl ModelFile {
+    fn change_in_place(&self, change: InPlace) -> io::Result<()> {
+        let mut state = self.disk.state();
+        let modified = state.tick();
+        let node = &mut state.nodes[self.node];
+        node.modified = modified;
+        let Body::File {
+            content, in_place, ..
+        } = &mut node.body
+        else {
+            return Err(io::ErrorKind::IsADirectory.into());
+        };
+        change.apply(content);
+        in_place.push(change);
+        Ok(())
     }
 }
 

@@ -22,6 +22,8 @@ pub enum Call {
     MakeDir,
     /// [`Disk::rename`].
     Rename,
+    /// [`Disk::exchange`].
+    Exchange,
     /// [`Disk::hard_link`].
     HardLink,
     /// [`Disk::unlink`].
@@ -32,6 +34,10 @@ pub enum Call {
     Read,
     /// [`DiskFile::write`].
     Write,
+    /// [`DiskFile::write_at`].
+    WriteAt,
+    /// [`DiskFile::set_length`].
+    SetLength,
     /// [`DiskFile::sync`].
     Sync,
     /// [`DiskFile::set_mode`].
@@ -45,13 +51,16 @@ impl Call {
     pub fn changes(self) -> bool {
         matches!(
             self,
-            Self::Open(Access::CreateNew | Access::Append)
+            Self::Open(Access::CreateNew | Access::Append | Access::Modify)
                 | Self::MakeDir
                 | Self::Rename
+                | Self::Exchange
                 | Self::HardLink
                 | Self::Unlink
                 | Self::RemoveDir
                 | Self::Write
+                | Self::WriteAt
+                | Self::SetLength
                 | Self::SetMode
         )
     }
@@ -60,7 +69,12 @@ impl Call {
     pub fn takes_space(self) -> bool {
         matches!(
             self,
-            Self::Open(Access::CreateNew) | Self::MakeDir | Self::HardLink | Self::Write
+            Self::Open(Access::CreateNew)
+                | Self::MakeDir
+                | Self::HardLink
+                | Self::Write
+                | Self::WriteAt
+                | Self::SetLength
         )
     }
 }
@@ -187,6 +201,14 @@ impl Shared {
             fault => Err(fail(fault)),
         }
     }
+
+    /// Of the call at which the process dies, half is done; of those that follow, nothing.
+    fn alive(&self) -> io::Result<()> {
+        if self.progress().stopped {
+            return Err(fail(Fault::Stop));
+        }
+        Ok(())
+    }
 }
 
 fn fail(fault: Fault) -> io::Error {
@@ -230,6 +252,11 @@ impl Disk for FaultDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.step(Call::Rename)?;
         self.disk.rename(from, to)
+    }
+
+    fn exchange(&self, one: &Path, other: &Path) -> io::Result<()> {
+        self.step(Call::Exchange)?;
+        self.disk.exchange(one, other)
     }
 
     fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -291,6 +318,7 @@ impl DiskFile for FaultFile {
     }
 
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.shared.alive()?;
         match self.shared.next(Call::Write) {
             Fault::None => self.file.write(bytes),
             fault => {
@@ -298,6 +326,22 @@ impl DiskFile for FaultFile {
                 Err(fail(fault))
             }
         }
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.shared.alive()?;
+        match self.shared.next(Call::WriteAt) {
+            Fault::None => self.file.write_at(bytes, offset),
+            fault => {
+                self.file.write_at(&bytes[..bytes.len() / 2], offset)?;
+                Err(fail(fault))
+            }
+        }
+    }
+
+    fn set_length(&self, length: u64) -> io::Result<()> {
+        self.shared.step(Call::SetLength)?;
+        self.file.set_length(length)
     }
 
     fn sync(&self) -> io::Result<()> {

@@ -1,10 +1,12 @@
 //! Tests of the store as a whole, by subject.
 
 mod audit;
+mod authority_files;
 mod first_use;
 mod homes;
 mod identity;
 mod invitations;
+mod issued;
 mod peers;
 mod pending;
 mod support;
