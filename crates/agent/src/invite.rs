@@ -61,6 +61,7 @@ pub fn invite(
         addresses: offer.addresses.clone(),
         inviter,
         network: None,
+        network_id: None,
         id: invitation::InvitationId(id),
         secret: InvitationSecret::new(secret),
         expires: now + offer.lifetime,

@@ -321,6 +321,7 @@ fn invitations() {
         addresses: vec![name("db1.example:7117"), name("[2001:db8::1]:7117")],
         inviter: NodeId::from_bytes([1; 32]),
         network: Some("corp".into()),
+        network_id: Some(NodeId::from_bytes([5; 32])),
         id: InvitationId([2; 16]),
         secret: InvitationSecret::new([3; 32]),
         expires: UnixTime::from_secs(1_772_323_200),
@@ -329,6 +330,7 @@ fn invitations() {
     let bare = Invitation {
         addresses: vec![name("192.0.2.1:7117")],
         network: None,
+        network_id: None,
         label: None,
         ..full.clone()
     };

@@ -39,7 +39,11 @@ pub const MAX_TEXT_BYTES: usize = 8 * 1024;
 /// What the text begins with.
 pub const PREFIX: &str = "COMITY-INVITE-";
 
+/// Without the id of a network.
 const VERSION: u8 = 1;
+
+/// With one.
+const VERSION_WITH_NETWORK: u8 = 2;
 
 /// The prefix without what input ignores.
 const BARE_PREFIX: &[u8] = b"COMITYINVITE";
@@ -63,8 +67,10 @@ pub struct Invitation {
     pub addresses: Vec<Name>,
     /// Who the inviter is.
     pub inviter: NodeId,
-    /// The network that the joiner will be in.
+    /// What the inviter calls the network that the joiner will be in.
     pub network: Option<String>,
+    /// That network: the joiner takes the membership of this one and no other. Only beside a name.
+    pub network_id: Option<NodeId>,
     /// Which invitation this is: random bytes.
     pub id: InvitationId,
     /// The seed of the one-time key.
@@ -203,7 +209,7 @@ pub enum InvitationError {
         found: char,
     },
     /// Made by another version.
-    #[error("the invitation has version {found}, we read version {VERSION}")]
+    #[error("the invitation has version {found}, we read {VERSION} and {VERSION_WITH_NETWORK}")]
     Version {
         /// Its version.
         found: u8,
@@ -243,12 +249,16 @@ impl Invitation {
     /// The text to hand over. It contains the secret: whoever reads it can join.
     ///
     /// # Errors
-    /// When there are no addresses or too many, or the network's name is too long.
+    /// When there are no addresses or too many, the network's name is too long, or the id of a
+    /// network has no name beside it.
     pub fn to_text(&self) -> Result<Zeroizing<String>, InvitationError> {
         let body = self.body()?;
         let mut bytes = Zeroizing::new(Vec::with_capacity(body.len() + HEADER_BYTES + CHECK_BYTES));
         let length = u16::try_from(body.len()).map_err(|_| content("length"))?;
-        bytes.push(VERSION);
+        bytes.push(match self.network_id {
+            None => VERSION,
+            Some(_) => VERSION_WITH_NETWORK,
+        });
         bytes.extend_from_slice(&length.to_be_bytes());
         bytes.extend_from_slice(&body);
         let check = check_of(&bytes);
@@ -282,7 +292,7 @@ impl Invitation {
         if check != check_of(checked) {
             return Err(InvitationError::Check);
         }
-        Self::of_body(&checked[HEADER_BYTES..])
+        Self::of_body(checked[0], &checked[HEADER_BYTES..])
     }
 
     /// Fixed fields first, then those with a length of their own.
@@ -293,8 +303,12 @@ impl Invitation {
         body.extend_from_slice(self.inviter.as_bytes());
         body.extend_from_slice(&self.id.0);
         body.extend_from_slice(self.secret.0.as_slice());
+        if let Some(id) = &self.network_id {
+            body.extend_from_slice(id.as_bytes());
+        }
         let network = self.network.as_deref().unwrap_or_default();
-        if network.len() > MAX_NETWORK_BYTES || self.network.as_deref() == Some("") {
+        let nameless = self.network_id.is_some() || self.network.is_some();
+        if network.len() > MAX_NETWORK_BYTES || (network.is_empty() && nameless) {
             return Err(content("network"));
         }
         push_text(&mut body, network, "network")?;
@@ -309,13 +323,20 @@ impl Invitation {
         Ok(body)
     }
 
-    fn of_body(body: &[u8]) -> Result<Self, InvitationError> {
+    fn of_body(version: u8, body: &[u8]) -> Result<Self, InvitationError> {
         let mut reader = Reader { rest: body };
         let expires = UnixTime::from_secs(u64::from_be_bytes(reader.array("expiry")?));
         let inviter = NodeId::from_bytes(reader.array("inviter")?);
         let id = InvitationId(reader.array("id")?);
         let secret = InvitationSecret::new(reader.array("secret")?);
+        let network_id = match version {
+            VERSION_WITH_NETWORK => Some(NodeId::from_bytes(reader.array("network")?)),
+            _ => None,
+        };
         let network = Some(reader.text("network")?).filter(|text| !text.is_empty());
+        if network_id.is_some() && network.is_none() {
+            return Err(content("network"));
+        }
         if network.is_some_and(|n| n.len() > MAX_NETWORK_BYTES || n.contains(char::is_control)) {
             return Err(content("network"));
         }
@@ -336,6 +357,7 @@ impl Invitation {
             addresses,
             inviter,
             network: network.map(str::to_owned),
+            network_id,
             id,
             secret,
             expires,
@@ -388,7 +410,7 @@ fn check_length(digits: &[u8]) -> Result<(), InvitationError> {
             expected: BASE32_NOPAD.encode_len(HEADER_BYTES + CHECK_BYTES),
             found: digits.len(),
         })?;
-    if header[0] != VERSION {
+    if ![VERSION, VERSION_WITH_NETWORK].contains(&header[0]) {
         return Err(InvitationError::Version { found: header[0] });
     }
     let body = usize::from(u16::from_be_bytes([header[1], header[2]]));
@@ -461,6 +483,7 @@ mod tests {
             ],
             inviter: NodeId::from_bytes([1; 32]),
             network: Some("corp".into()),
+            network_id: Some(NodeId::from_bytes([5; 32])),
             id: InvitationId([2; 16]),
             secret: InvitationSecret::new([3; 32]),
             // 2026-03-01T00:00:00Z
@@ -484,13 +507,47 @@ mod tests {
         for text in [text.clone(), text.to_lowercase(), spaced] {
             assert_eq!(Invitation::parse(&text), Ok(invitation()));
         }
+        let nameless = Invitation {
+            network_id: None,
+            ..invitation()
+        };
         let bare = Invitation {
             network: None,
             label: None,
-            ..invitation()
+            ..nameless.clone()
         };
-        let text = bare.to_text().expect("text");
-        assert_eq!(Invitation::parse(&text), Ok(bare));
+        for invitation in [nameless, bare] {
+            let text = invitation.to_text().expect("text");
+            assert_eq!(Invitation::parse(&text), Ok(invitation));
+        }
+    }
+
+    #[test]
+    fn the_id_of_a_network_has_a_name_beside_it() {
+        let refused = Err(InvitationError::Content { part: "network" });
+        for network in [None, Some(String::new())] {
+            let invitation = Invitation {
+                network,
+                ..invitation()
+            };
+            assert_eq!(invitation.to_text().map(|_| ()), refused);
+        }
+        // The name cut out of a text of ours, with its length and a new check.
+        let bytes = BASE32_NOPAD
+            .decode(&text().as_bytes()[PREFIX.len()..])
+            .expect("base32");
+        let name = HEADER_BYTES + 8 + 32 + 16 + 32 + 32;
+        let body = [
+            &bytes[HEADER_BYTES..name],
+            &[0, 0],
+            &bytes[name + 6..bytes.len() - 4],
+        ]
+        .concat();
+        let length = u16::try_from(body.len()).expect("short").to_be_bytes();
+        let mut nameless = [&[VERSION_WITH_NETWORK], length.as_slice(), &body].concat();
+        nameless.extend_from_slice(&check_of(&nameless));
+        let text = format!("{PREFIX}{}", BASE32_NOPAD.encode(&nameless));
+        assert_eq!(Invitation::parse(&text).map(|_| ()), refused);
     }
 
     #[test]
@@ -550,8 +607,8 @@ mod tests {
             ("COMITY-INVITE-9", InvitationError::Character { found: '9' }),
             ("COMITY-INVITE-é", InvitationError::Character { found: 'é' }),
             (
-                "COMITY-INVITE-AIAAAAAA",
-                InvitationError::Version { found: 2 },
+                "COMITY-INVITE-AMAAAAAA",
+                InvitationError::Version { found: 3 },
             ),
         ] {
             assert_eq!(Invitation::parse(text), Err(error), "{text}");

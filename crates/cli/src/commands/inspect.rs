@@ -9,7 +9,8 @@ use comity_store::{Health, Home, HomeFile, Invitations, PeerStore, Pending};
 use comity_tls::{DialError, Dialer, Versions, Wish, expectation_at};
 use comity_trust::{
     AllowRule, Direction, Expectation, Explanation, Invited, KnownPeers, Mode, Name, Networks,
-    Outcome as RuleOutcome, Phase, Query, SuccessionPolicy, Verdict, What, authorise, explain as explain_query,
+    Outcome as RuleOutcome, Phase, Query, SuccessionPolicy, Verdict, What, authorise,
+    explain as explain_query,
 };
 use serde_json::json;
 

@@ -10,7 +10,8 @@ use comity_trust::invitation::{Invitation, InvitationError, MAX_ADDRESSES, PREFI
 use comity_trust::{
     AllowRule, Confirmed, Direction, Edit, EditError, Entry, Expectation, Invited, Invitee,
     KnownPeers, MAX_LABEL_CHARS, Mode, Name, NameItem, Names, Networks, Origin, Pattern, Phase,
-    Query, Reason, Recognition, SuccessionPolicy, Target, Verdict, authorise, decide, explain, resolve,
+    Query, Reason, Recognition, SuccessionPolicy, Target, Verdict, authorise, decide, explain,
+    resolve,
 };
 use data_encoding::{BASE32_NOPAD, BASE64};
 
@@ -186,24 +187,28 @@ pub fn invitation(data: &[u8]) {
     }
 }
 
-/// What an invitation says: the bytes between its header and its check.
+/// What an invitation says: the bytes between its header and its check, in both versions.
 pub fn invitation_body(data: &[u8]) {
     let Ok(length) = u16::try_from(data.len()) else {
         return;
     };
-    let mut bytes = vec![1];
-    bytes.extend_from_slice(&length.to_be_bytes());
-    bytes.extend_from_slice(data);
-    let checked = [b"comity invitation check v1\0".as_slice(), &bytes].concat();
-    bytes.extend_from_slice(&digest(&SHA256, &checked).as_ref()[..4]);
-    let text = format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes));
-    read_invitation(&text);
-    let known = &*KNOWN;
-    assert!(!matches!(
-        resolve(&text, known),
-        Ok(Target::Address(_) | Target::Known { .. })
-    ));
-    assert_ne!(Invitation::parse(&text), Err(InvitationError::Check));
+    for version in [1, 2] {
+        let mut bytes = vec![version];
+        bytes.extend_from_slice(&length.to_be_bytes());
+        bytes.extend_from_slice(data);
+        let checked = [b"comity invitation check v1\0".as_slice(), &bytes].concat();
+        bytes.extend_from_slice(&digest(&SHA256, &checked).as_ref()[..4]);
+        let text = format!("{PREFIX}{}", BASE32_NOPAD.encode(&bytes));
+        if let Some(invitation) = read_invitation(&text) {
+            assert_eq!(invitation.network_id.is_some(), version == 2);
+        }
+        let known = &*KNOWN;
+        assert!(!matches!(
+            resolve(&text, known),
+            Ok(Target::Address(_) | Target::Known { .. })
+        ));
+        assert_ne!(Invitation::parse(&text), Err(InvitationError::Check));
+    }
 }
 
 fn read_invitation(text: &str) -> Option<Invitation> {

@@ -40,6 +40,7 @@ fn invite(inviter: &Machine, offer: &Offer) -> Arc<Invitation> {
         addresses: vec![Name::parse("192.0.2.1:7117").expect("an address")],
         inviter: inviter.id(),
         network: None,
+        network_id: None,
         id: InvitationId(random_serial()),
         secret: InvitationSecret::new(seed),
         expires: NOW + DAY,

@@ -98,6 +98,7 @@ fn check_invitation(vector: &Vector, invitation: &Invitation) {
         addresses: addresses.map(|a| Name::parse(a).expect("name")).collect(),
         inviter: NodeId::from_bytes(vector.bytes("inviter")),
         network: optional("network"),
+        network_id: optional("network-id").map(|_| NodeId::from_bytes(vector.bytes("network-id"))),
         id: InvitationId(vector.bytes("id")),
         secret: InvitationSecret::new(vector.bytes("secret")),
         expires: vector.header("expires").parse().expect("time"),
