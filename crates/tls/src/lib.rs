@@ -79,5 +79,5 @@ pub use hello::ServiceName;
 pub use limits::Limits;
 pub use memberships::{MAX_PRESENTED, Membership};
 pub use peer::{Claims, PeerInfo};
-pub use session::{EndWatch, Ended, Registry};
+pub use session::{EndWatch, Ended, Recognised, Registry};
 pub use stream::PeerStream;

@@ -10,16 +10,30 @@
 //!   a thousand stalled connections do not delay an honest one;
 //! - **rate**: new connections per prefix and second, in a sketch of constant size.
 //!
+//! A connection that stays open to exchange bundles ([`crate::network`]) needs a recognised peer, and
+//! costs a socket, a task and at most two bundles in flight: [`MAX_SUBSCRIBERS`] of them at once, and
+//! [`MAX_SUBSCRIBERS_PER_PEER`] of one peer.
+//!
 //! A prefix is what one party typically controls: a /24 of IPv4, a /48 of IPv6.
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use comity_identity::PeerId;
 use tokio_util::sync::CancellationToken;
+
+/// Connections of one endpoint that stay open to exchange bundles. A network of any size does with
+/// fewer: news are relayed by whoever has them. At worst each holds one megabyte in each direction.
+pub const MAX_SUBSCRIBERS: usize = 256;
+
+/// Of these, connections of one peer: one that is used, one that it opened after it lost that, and
+/// as many again for a second process.
+pub const MAX_SUBSCRIBERS_PER_PEER: usize = 4;
 
 /// The budgets of an acceptor.
 #[derive(Clone, Debug)]
@@ -137,6 +151,45 @@ fn evict(pending: &mut VecDeque<Slot>, position: Option<usize>) {
 impl Drop for Place {
     fn drop(&mut self) {
         lock(&self.pending).retain(|s| s.id != self.id);
+    }
+}
+
+/// Hands out seats to peers whose connections stay.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Subscribers(Arc<Mutex<HashMap<PeerId, usize>>>);
+
+/// One seat; dropping it frees it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    peer: PeerId,
+    subscribers: Subscribers,
+}
+
+impl Subscribers {
+    /// A seat for `peer`, or `None` when it or everybody has too many.
+    pub(crate) fn seat(&self, peer: PeerId) -> Option<Seat> {
+        let mut taken = lock(&self.0);
+        let all: usize = taken.values().sum();
+        let of_peer = taken.get(&peer).copied().unwrap_or(0);
+        if all >= MAX_SUBSCRIBERS || of_peer >= MAX_SUBSCRIBERS_PER_PEER {
+            return None;
+        }
+        taken.insert(peer, of_peer + 1);
+        Some(Seat {
+            peer,
+            subscribers: self.clone(),
+        })
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut seats) = lock(&self.subscribers.0).entry(self.peer) {
+            *seats.get_mut() -= 1;
+            if *seats.get() == 0 {
+                seats.remove();
+            }
+        }
     }
 }
 
@@ -272,6 +325,37 @@ mod tests {
         assert!(!third.evicted.is_cancelled());
         drop(first);
         assert_eq!(admission.in_flight(), 3);
+    }
+
+    fn peer(number: usize) -> PeerId {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        PeerId::Node(comity_identity::NodeId::from_bytes(bytes))
+    }
+
+    #[test]
+    fn a_peer_subscribes_four_times_and_no_more() {
+        let subscribers = Subscribers::default();
+        let seats: Vec<_> = (0..MAX_SUBSCRIBERS_PER_PEER)
+            .map(|_| subscribers.seat(peer(1)).expect("a seat"))
+            .collect();
+        assert!(subscribers.seat(peer(1)).is_none());
+        assert!(subscribers.seat(peer(2)).is_some());
+        drop(seats);
+        assert!(subscribers.seat(peer(1)).is_some());
+    }
+
+    #[test]
+    fn subscribers_are_bounded_over_all_peers() {
+        let subscribers = Subscribers::default();
+        let mut seats: Vec<_> = (0..MAX_SUBSCRIBERS)
+            .map(|number| subscribers.seat(peer(number)).expect("a seat"))
+            .collect();
+        assert!(subscribers.seat(peer(MAX_SUBSCRIBERS)).is_none());
+        drop(seats.pop());
+        assert!(subscribers.seat(peer(MAX_SUBSCRIBERS)).is_some());
+        drop(seats);
+        assert!(lock(&subscribers.0).is_empty());
     }
 
     #[test]

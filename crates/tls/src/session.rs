@@ -55,6 +55,9 @@ pub(crate) struct Session {
     peer: PeerId,
     question: Question,
     rule: OnceLock<Rule>,
+    /// As the question was answered last: what the peer is a member of changes while it is
+    /// connected.
+    recognition: watch::Sender<Arc<Recognition>>,
     /// Seconds since 1970. Only ever earlier: an entry that was given an end while the connection
     /// was open counts, and nothing prolongs a connection beyond its certificate.
     ends: AtomicU64,
@@ -87,6 +90,25 @@ impl EndWatch {
                 return ended;
             }
             gone.await;
+        }
+    }
+}
+
+/// How the peer of an open connection is recognised, at every moment. What it is granted and a
+/// member of changes while it is connected.
+#[derive(Clone, Debug)]
+pub struct Recognised(watch::Receiver<Arc<Recognition>>);
+
+impl Recognised {
+    /// How it is recognised now.
+    pub fn now(&self) -> Arc<Recognition> {
+        Arc::clone(&self.0.borrow())
+    }
+
+    /// Waits until that changes. For ever, once the connection is gone.
+    pub async fn changed(&mut self) {
+        if self.0.changed().await.is_err() {
+            std::future::pending().await
         }
     }
 }
@@ -156,15 +178,16 @@ impl Registry {
         }
     }
 
-    pub(crate) fn enter(&self, peer: PeerId, ends: UnixTime, question: Question) -> Arc<Session> {
+    pub(crate) fn enter(&self, recognition: &Recognition, question: Question) -> Arc<Session> {
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
         let session = Arc::new(Session {
             id,
             shared: Arc::downgrade(&self.shared),
-            peer,
+            peer: recognition.peer,
             question,
             rule: OnceLock::new(),
-            ends: AtomicU64::new(ends.as_secs()),
+            recognition: watch::Sender::new(Arc::new(recognition.clone())),
+            ends: AtomicU64::new(recognition.ends.as_secs()),
             ended: OnceLock::new(),
             reading: AtomicWaker::new(),
             writing: AtomicWaker::new(),
@@ -204,10 +227,13 @@ impl Session {
             Verdict::Accept(recognition) => {
                 let ends = recognition.ends.as_secs();
                 self.ends.fetch_min(ends, Ordering::AcqRel);
-                match self.rule.get() {
-                    Some(rule) => rule(&recognition),
-                    None => Ok(()),
-                }
+                let ruled = self.rule.get().map_or(Ok(()), |rule| rule(&recognition));
+                self.recognition.send_if_modified(|known| {
+                    let changed = **known != recognition;
+                    *known = Arc::new(recognition);
+                    changed
+                });
+                ruled
             }
             Verdict::Refuse(refusal) => Err(refusal.reason),
         }
@@ -220,6 +246,10 @@ impl Session {
             self.writing.wake();
             self.gone.notify_waiters();
         }
+    }
+
+    pub(crate) fn recognised(&self) -> Recognised {
+        Recognised(self.recognition.subscribe())
     }
 
     pub(crate) fn ended(&self) -> Option<Ended> {

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::session::{EndWatch, Ended, Session};
+use crate::session::{EndWatch, Ended, Recognised, Session};
 
 /// A mutually authenticated byte stream that ends when its peer's authority does.
 ///
@@ -34,6 +34,11 @@ impl<IO> PeerStream<IO> {
     /// Something that waits for the end, for tasks that may be busy elsewhere when it comes.
     pub fn end_watch(&self) -> EndWatch {
         EndWatch::new(Arc::clone(&self.session))
+    }
+
+    /// How the peer is recognised, now and later.
+    pub fn recognised(&self) -> Recognised {
+        self.session.recognised()
     }
 
     /// The transport below TLS.
