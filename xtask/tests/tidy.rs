@@ -13,37 +13,72 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, Package};
 const ARROWS: &[(&str, &[&str])] = &[
     ("identity", &[]),
     ("certs", &["identity"]),
-    ("trust", &["identity", "certs"]),
+    ("record", &["identity", "certs"]),
+    ("trust", &["identity", "certs", "record"]),
     ("keys", &["identity"]),
-    ("store", &["identity", "certs", "trust"]),
-    ("tls", &["identity", "certs", "trust", "store", "keys"]),
+    ("store", &["identity", "certs", "record", "trust"]),
+    (
+        "authority",
+        &["identity", "certs", "record", "trust", "store", "keys"],
+    ),
+    (
+        "tls",
+        &["identity", "certs", "record", "trust", "store", "keys"],
+    ),
     (
         "tunnel",
-        &["identity", "certs", "trust", "store", "keys", "tls"],
+        &[
+            "identity", "certs", "record", "trust", "store", "keys", "tls",
+        ],
     ),
     (
         "agent",
         &[
-            "identity", "certs", "trust", "store", "keys", "tls", "tunnel",
+            "identity",
+            "certs",
+            "record",
+            "trust",
+            "store",
+            "keys",
+            "authority",
+            "tls",
+            "tunnel",
         ],
     ),
     (
         "cli",
         &[
-            "identity", "certs", "trust", "store", "keys", "tls", "tunnel", "agent",
+            "identity",
+            "certs",
+            "record",
+            "trust",
+            "store",
+            "keys",
+            "authority",
+            "tls",
+            "tunnel",
+            "agent",
         ],
     ),
     (
         "testkit",
         &[
-            "identity", "certs", "trust", "store", "keys", "tls", "tunnel",
+            "identity",
+            "certs",
+            "record",
+            "trust",
+            "store",
+            "keys",
+            "authority",
+            "tls",
+            "tunnel",
         ],
     ),
     ("xtask", &["identity", "certs"]),
 ];
 
 /// Crates without clock, entropy, files and sockets.
-const PURE: &[&str] = &["identity", "certs", "trust"];
+const PURE: &[&str] = &["identity", "certs", "record", "trust"];
 
 /// What the `clippy.toml` of a pure crate turns away at the least: the item, or its constructors.
 const IMPURITIES: &[&str] = &[
