@@ -227,7 +227,7 @@ impl BundleRequest {
 
 impl Bundle {
     /// Reads a bundle of whatever network, and verifies everything in it from that network's founding
-    /// root on. Dates are not judged: [`Bundle::freshness`].
+    /// root on. Dates are not judged: [`Bundle::standing`].
     ///
     /// # Errors
     /// When it is past a limit, not in its one form, or not signed by whom it must be.
@@ -364,7 +364,7 @@ impl Bundle {
     }
 
     /// How fresh it is.
-    pub fn freshness(&self, now: UnixTime) -> Freshness {
+    pub fn standing(&self, now: UnixTime) -> Freshness {
         let (issued, expires) = (self.issued(), self.expires());
         if now > expires {
             Freshness::Expired
