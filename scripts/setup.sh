@@ -26,6 +26,8 @@ packages=(
     "ca-certificates /etc/ssl/certs/ca-certificates.crt"
     "curl curl"
     "openssl openssl"
+    "libssl-dev /usr/include/openssl/ssl.h"
+    "pkg-config pkg-config"
     "gnutls-bin gnutls-serv"
     "stunnel4 stunnel4"
     "openssh-client ssh"

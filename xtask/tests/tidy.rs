@@ -74,6 +74,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "tunnel",
         ],
     ),
+    ("differential", &["identity", "certs"]),
     ("xtask", &["identity", "certs"]),
 ];
 
@@ -92,7 +93,7 @@ const IMPURITIES: &[&str] = &[
 ];
 
 /// Crates that are never shipped: they may do what the tests need.
-const DEVELOPMENT: &[&str] = &["testkit", "xtask"];
+const DEVELOPMENT: &[&str] = &["testkit", "differential", "xtask"];
 
 /// Parts of rustls that are only types and path validation, and speak no TLS.
 const NOT_TLS: &[(&str, &[&str])] = &[

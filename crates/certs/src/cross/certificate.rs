@@ -190,9 +190,8 @@ fn check_leaf(
         Some(false) => return Err(CrossError::WrongPurpose { index: 0, purpose }),
         Some(true) => {}
     }
-    if !identifiers.name_issuer() {
-        return Err(missing("authority key identifier"));
-    }
+    // A leaf on a path is always self-issued.
+    identifiers.check_not_self_signed(0)?;
     // Subtrees of the subject would be within the constraint, but they are other names.
     let names = alternative_directory_names(leaf).map_err(refused)?;
     match names.iter().all(|name| *name == leaf.subject) {

@@ -71,6 +71,12 @@ pub enum CrossError {
         /// What is missing.
         extension: &'static str,
     },
+    /// A certificate that names its own key as its issuer's, although another key signed it.
+    #[error("certificate {} of the chain names its own key as its issuer's", index + 1)]
+    NamesItself {
+        /// Its place.
+        index: usize,
+    },
     /// The leaf says CA:TRUE, or may sign certificates.
     #[error("the leaf may act as a CA")]
     LeafIsCa,
@@ -199,6 +205,7 @@ impl CrossError {
             | Self::OutOfScope { .. } => 4,
             Self::WrongPurpose { .. }
             | Self::Missing { .. }
+            | Self::NamesItself { .. }
             | Self::LeafIsCa
             | Self::LeafKeyUsage => 5,
             Self::Rollover { .. } => 6,

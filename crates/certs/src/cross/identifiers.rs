@@ -7,6 +7,7 @@
 use der::asn1::AnyRef;
 use der::{Decode, Tag, TagNumber, Tagged};
 
+use super::error::CrossError;
 use crate::oid;
 use crate::parsed::{CertificateFault, Parsed, content, elements, malformed};
 
@@ -40,9 +41,22 @@ impl<'a> Identifiers<'a> {
         Ok(Self { own, authority })
     }
 
-    /// Whether it names the key that signed it.
-    pub(super) fn name_issuer(&self) -> bool {
-        self.authority.as_ref().is_some_and(|a| a.key.is_some())
+    /// For a certificate whose issuer has its own name: that it has both identifiers and they
+    /// differ. Others take it for self-signed if they do not.
+    pub(super) fn check_not_self_signed(&self, index: usize) -> Result<(), CrossError> {
+        let extension = "authority key identifier";
+        let authority = self.authority.as_ref().and_then(|a| a.key);
+        let authority = authority.ok_or(CrossError::Missing { index, extension })?;
+        match self.check_own(index)? == authority {
+            true => Err(CrossError::NamesItself { index }),
+            false => Ok(()),
+        }
+    }
+
+    /// The SubjectKeyIdentifier, which has to be there.
+    pub(super) fn check_own(&self, index: usize) -> Result<&'a [u8], CrossError> {
+        let extension = "subject key identifier";
+        self.own.ok_or(CrossError::Missing { index, extension })
     }
 
     /// Whether they leave open that the certificate with `issuer_ids` signed this one.
@@ -52,8 +66,6 @@ impl<'a> Identifiers<'a> {
         };
         let key = match (authority.key, issuer_ids.own) {
             (Some(wanted), Some(found)) => wanted == found,
-            // A certificate whose issuer's identifier is its own names itself as issuer.
-            (Some(wanted), None) => self.own != Some(wanted),
             _ => true,
         };
         key && match &authority.certificate {

@@ -254,6 +254,11 @@ impl<'c> Search<'c> {
         for certificate in &candidate.presented {
             certificate.role.as_ref().map_err(Clone::clone)?;
             certificate.check_time(self.now)?;
+            if certificate.is_self_issued() {
+                certificate
+                    .identifiers
+                    .check_not_self_signed(certificate.index)?;
+            }
         }
         candidate.anchor.as_issuer()?;
         let anchor = candidate.fingerprint;
@@ -272,13 +277,18 @@ impl<'c> Search<'c> {
     }
 
     fn check_rollover(&self, candidate: &Candidate<'_, '_>) -> Result<(), CrossError> {
-        let first = candidate.presented[1..].iter().find(|c| c.is_self_issued());
-        match (self.rollover, first) {
-            (Rollover::Refused, Some(certificate)) => Err(CrossError::Rollover {
-                index: certificate.index,
-            }),
-            _ => Ok(()),
+        for (certificate, issuer) in candidate.links().into_iter().skip(1) {
+            if !certificate.is_self_issued() {
+                continue;
+            }
+            let index = certificate.index;
+            if self.rollover == Rollover::Refused {
+                return Err(CrossError::Rollover { index });
+            }
+            // Certificates of one name are told apart by nothing else.
+            issuer.identifiers.check_own(issuer.index)?;
         }
+        Ok(())
     }
 
     /// From the anchor downwards.

@@ -1,12 +1,10 @@
 //! Signatures, each verified once and all within a budget.
 
 use comity_identity::KeyHash;
-use der::asn1::BitStringRef;
-use der::{Decode, Tag};
 
-use crate::keys::SIGNATURES;
 use crate::limits::MAX_CROSS_SIGNATURES;
-use crate::parsed::{Parsed, content, parts};
+use crate::parsed::Parsed;
+use crate::verify::verifies;
 
 /// What was found out about signatures.
 #[derive(Debug, Default)]
@@ -35,22 +33,13 @@ impl Signatures {
         if self.known.len() >= MAX_CROSS_SIGNATURES {
             return Err(Exhausted);
         }
-        let verified = is_signed_by(certificate, spki).is_some();
+        let verified = verifies(
+            spki,
+            certificate.signature_algorithm,
+            certificate.tbs,
+            certificate.signature,
+        );
         self.known.push((index, key, verified));
         Ok(verified)
     }
-}
-
-/// Signature and key have to be of kinds that belong together.
-fn is_signed_by(certificate: &Parsed<'_>, spki: &[u8]) -> Option<()> {
-    let what = "public key";
-    let [algorithm, key] = parts(spki, what).ok()?;
-    let algorithm = content(algorithm, Tag::Sequence, what).ok()?;
-    let key = BitStringRef::from_der(key).ok()?.as_bytes()?;
-    let kind = SIGNATURES.iter().find(|known| {
-        known.signature_alg_id().as_ref() == certificate.signature_algorithm
-            && known.public_key_alg_id().as_ref() == algorithm
-    })?;
-    kind.verify_signature(key, certificate.tbs, certificate.signature)
-        .ok()
 }
