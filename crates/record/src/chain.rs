@@ -3,10 +3,12 @@
 use thiserror::Error;
 
 use comity_identity::NodeId;
+use minicbor::Decoder;
 
 use crate::cbor::{self, FormatError};
+use crate::envelope::read_envelope;
 use crate::limits::{MAX_STATEMENTS, MAX_SUCCESSION_BYTES};
-use crate::succession::{StatementError, Succession};
+use crate::succession::{OLD_KEY, StatementError, Succession};
 
 /// 1 to 16 succession statements, oldest first, each of which follows the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -97,6 +99,22 @@ impl SuccessionChain {
         }
     }
 
+    /// The keys that what looks like a history says to come from, oldest first, without verifying
+    /// anything: whoever knows none of them has no reason to read it, which costs two signatures for
+    /// each statement. What [`SuccessionChain::parse`] reads has all its old keys in here.
+    pub fn claimed_keys(bytes: &[u8]) -> Vec<NodeId> {
+        let mut keys = Vec::new();
+        let within = bytes.len() <= MAX_SUCCESSION_BYTES;
+        let mut claim = |d: &mut Decoder<'_>| {
+            keys.extend(claimed_key(d.bytes()?));
+            Ok(())
+        };
+        match within && cbor::read_array(bytes, "statements", MAX_STATEMENTS, &mut claim).is_ok() {
+            true => keys,
+            false => Vec::new(),
+        }
+    }
+
     /// The exact bytes, at most [`MAX_SUCCESSION_BYTES`].
     pub fn encode(&self) -> Vec<u8> {
         cbor::write(|e| {
@@ -142,6 +160,20 @@ impl SuccessionChain {
         let place = self.0.iter().position(|s| s.old() == *known)?;
         Some(&self.0[place..])
     }
+}
+
+fn claimed_key(statement: &[u8]) -> Option<NodeId> {
+    let (payload, [_, _]) = read_envelope(statement).ok()?;
+    let mut old = None;
+    let read = cbor::read_map(payload, |key, d| {
+        if key == OLD_KEY {
+            old = Some(NodeId::of_spki(d.bytes()?));
+        } else {
+            d.skip()?;
+        }
+        Ok(true)
+    });
+    read.ok().and(old)
 }
 
 fn check_link(before: &[Succession], statement: &Succession) -> Result<(), LinkFault> {

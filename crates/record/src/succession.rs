@@ -23,6 +23,9 @@ const DOMAIN: &str = "comity succession v1";
 
 const VERSION: u8 = 1;
 
+/// The field of the old key.
+pub(crate) const OLD_KEY: u64 = 3;
+
 /// A statement that one identity key is followed by another. Holding one means that both keys
 /// signed it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +135,7 @@ impl SuccessionRequest {
         if let Some(network) = &self.network {
             map.field(2, |e| e.bytes(network.as_bytes()));
         }
-        map.field(3, |e| e.bytes(old_spki));
+        map.field(OLD_KEY, |e| e.bytes(old_spki));
         map.field(4, |e| e.bytes(new_spki));
         map.field(5, |e| e.u64(self.sequence));
         if let Some(previous) = &self.previous {
@@ -275,7 +278,7 @@ fn read_content(payload: &[u8]) -> Result<Content, StatementError> {
         match key {
             1 => version = Some(d.u8()?),
             2 => network = Some(NodeId::from_bytes(cbor::hash(d, key)?)),
-            3 => old_spki = Some(d.bytes()?.to_vec()),
+            OLD_KEY => old_spki = Some(d.bytes()?.to_vec()),
             4 => new_spki = Some(d.bytes()?.to_vec()),
             5 => sequence = Some(d.u64()?),
             6 => previous = Some(cbor::hash(d, key)?),
