@@ -5,6 +5,7 @@
 
 use comity_certs::{CLOCK_TOLERANCE, Form, Purpose};
 use comity_identity::{PeerId, UnixTime};
+use comity_record::SuccessionChain;
 
 use crate::authority::{self, CaRefusal, Vouched};
 use crate::edit::Edit;
@@ -15,6 +16,7 @@ use crate::mode::{Direction, Mode, Phase};
 use crate::name::Name;
 use crate::pattern::Names;
 use crate::reason::Reason;
+use crate::succession::{Followed, Offer, SuccessionFault};
 use crate::verdict::{
     Evidence, Explanation, How, Invited, Invitee, KnownPin, Outcome, Query, Recognition, Refusal,
     Rule, Step, Verdict, Warning,
@@ -47,6 +49,8 @@ struct Decision<'q> {
     warnings: Vec<Warning>,
     /// A contradiction was turned into a warning: nothing of this peer is recorded.
     contradicted: bool,
+    /// Entries that follow the statements which the peer presents.
+    followed: Option<Followed>,
 }
 
 /// What the pins say.
@@ -64,6 +68,7 @@ impl<'q> Decision<'q> {
             steps,
             warnings: Vec::new(),
             contradicted: false,
+            followed: None,
         }
     }
 
@@ -205,7 +210,7 @@ impl<'q> Decision<'q> {
             let evidence = self.unknown(None);
             return Err(self.refuse(Rule::ExpectedId, Reason::Unknown, evidence));
         }
-        let evidence = self.changed(&known);
+        let evidence = self.changed(&known, None);
         Err(self.refuse(Rule::ExpectedId, Reason::Changed, evidence))
     }
 
@@ -230,19 +235,131 @@ impl<'q> Decision<'q> {
             entry.side.covers(query.direction)
                 && entry.pin().is_some_and(|pin| pin.matches(query.chain))
         };
-        let candidates = if self.dialled_name().is_some() {
-            let named = self.named();
-            if !named.is_empty() && !named.iter().any(|(_, e)| self.pin_matches(e)) {
-                let evidence = self.changed(&named);
-                let refusal = self.refuse(Rule::Pin, Reason::Changed, evidence);
-                self.contradict(refusal)?;
-                return Ok(Pinned::Silent);
-            }
-            named.into_iter().filter(matching).collect()
+        let named = self.named();
+        let candidates: Vec<_> = if self.dialled_name().is_some() {
+            named.iter().copied().filter(matching).collect()
         } else {
             query.known.pins_matching(query.chain, query.direction)
         };
-        self.first_valid(&candidates)
+        if !candidates.is_empty() || named.iter().any(|(_, e)| self.pin_matches(e)) {
+            return self.first_valid(&candidates);
+        }
+        self.by_succession(&named)
+    }
+
+    /// None of the names dialled, or none of all we know, has the key. It may be the successor of
+    /// one that has.
+    fn by_succession(&mut self, named: &[(usize, &'q Entry)]) -> Result<Pinned<'q>, Box<Refusal>> {
+        let refusal = match self.succession(named) {
+            Ok(Some(followed)) => {
+                let line = followed.lines.first().copied();
+                self.step(Rule::Succession, Outcome::Recognised { line });
+                self.followed = Some(followed);
+                return Ok(
+                    match line.and_then(|l| Some((l, self.query.known.entry(l)?))) {
+                        Some((line, entry)) => Pinned::Matched(line, entry),
+                        None => Pinned::Silent,
+                    },
+                );
+            }
+            Ok(None) if named.is_empty() => {
+                self.step(Rule::Pin, Outcome::DoesNotApply);
+                return Ok(Pinned::Silent);
+            }
+            Ok(None) => {
+                let evidence = self.changed(named, None);
+                self.refuse(Rule::Pin, Reason::Changed, evidence)
+            }
+            Err(fault) => self.not_the_successor(fault, named),
+        };
+        self.contradict(refusal)?;
+        Ok(Pinned::Silent)
+    }
+
+    /// The entries that follow what is stapled to the leaf, if that concerns any of them.
+    ///
+    /// A live connection follows nothing: what it rests on was written at the gate, and must still
+    /// be there.
+    fn succession(
+        &self,
+        named: &[(usize, &'q Entry)],
+    ) -> Result<Option<Followed>, SuccessionFault> {
+        let query = self.query;
+        let chain = query.chain;
+        let PeerId::Node(presented) = chain.peer_id() else {
+            return Ok(None);
+        };
+        let Some(stapled) = &chain.leaf().succession else {
+            return Ok(None);
+        };
+        if query.phase == Phase::Established {
+            return Ok(None);
+        }
+        let candidates = self.older_lines(stapled, named);
+        if candidates.is_empty() {
+            return Ok(None);
+        }
+        let history = SuccessionChain::parse(stapled).map_err(|_| SuccessionFault::Malformed)?;
+        if history.current() != presented {
+            let current = history.current();
+            return Err(SuccessionFault::OtherKey { current });
+        }
+        let offer = Offer {
+            known: query.known,
+            history: &history,
+            policy: query.succession,
+            now: query.now,
+            next: chain.next(),
+        };
+        offer.follow(&candidates)
+    }
+
+    /// The lines of keys that the peer says it had. Reading that costs no signature: those are
+    /// verified only for somebody who is known under one of them.
+    fn older_lines(&self, stapled: &[u8], named: &[(usize, &'q Entry)]) -> Vec<usize> {
+        let query = self.query;
+        let claimed = SuccessionChain::claimed_keys(stapled);
+        if self.dialled_name().is_some() {
+            let is_claimed = |(_, entry): &&(usize, &Entry)| {
+                let node = entry.node();
+                node.is_some_and(|node| claimed.contains(&node))
+            };
+            return named
+                .iter()
+                .filter(is_claimed)
+                .map(|(line, _)| *line)
+                .collect();
+        }
+        let pins = claimed
+            .iter()
+            .flat_map(|key| query.known.pins_of(PeerId::Node(*key)));
+        pins.filter(|(_, entry)| entry.side.covers(query.direction))
+            .map(|(line, _)| line)
+            .collect()
+    }
+
+    fn not_the_successor(
+        &mut self,
+        fault: SuccessionFault,
+        named: &[(usize, &Entry)],
+    ) -> Box<Refusal> {
+        // Whoever dials a name must hear first that its key is not the known one.
+        let reason = match fault.reason() {
+            Reason::Malformed if !named.is_empty() => Reason::Changed,
+            reason => reason,
+        };
+        let record = fault.edit(self.query.now);
+        let evidence = match fault {
+            SuccessionFault::Forked { lines, .. } => Evidence::Forked { lines, since: None },
+            SuccessionFault::Revoked { line } => Evidence::Revoked { line },
+            fault if reason == Reason::Changed => self.changed(named, Some(fault)),
+            fault => Evidence::Succession(fault),
+        };
+        let mut refusal = self.refuse(Rule::Succession, reason, evidence);
+        if self.query.phase == Phase::Gate {
+            refusal.record = record.map(Box::new);
+        }
+        refusal
     }
 
     /// The first entry that has not ended. One that has is not forgotten: the peer does not become
@@ -252,6 +369,10 @@ impl<'q> Decision<'q> {
         candidates: &[(usize, &'q Entry)],
     ) -> Result<Pinned<'q>, Box<Refusal>> {
         let now = self.query.now;
+        if let Some(refusal) = self.forked(candidates) {
+            self.contradict(refusal)?;
+            return Ok(Pinned::Silent);
+        }
         if let Some(&(line, entry)) = candidates.iter().find(|(_, entry)| !entry.is_over(now)) {
             self.step(Rule::Pin, Outcome::Recognised { line: Some(line) });
             return Ok(Pinned::Matched(line, entry));
@@ -261,10 +382,34 @@ impl<'q> Decision<'q> {
             return Ok(Pinned::Silent);
         };
         let not_after = entry.attributes.not_after.unwrap_or(now);
-        let evidence = Evidence::EntryExpired { line, not_after };
-        let refusal = self.refuse(Rule::Pin, Reason::Expired, evidence);
+        let refusal = match entry.attributes.successor {
+            Some(successor) => {
+                let evidence = Evidence::Superseded {
+                    line,
+                    successor,
+                    not_after,
+                };
+                self.refuse(Rule::Pin, Reason::Superseded, evidence)
+            }
+            None => {
+                let evidence = Evidence::EntryExpired { line, not_after };
+                self.refuse(Rule::Pin, Reason::Expired, evidence)
+            }
+        };
         self.contradict(refusal)?;
         Ok(Pinned::Silent)
+    }
+
+    /// While nobody knows which of two successors is the owner's, none of its keys recognises
+    /// anybody.
+    fn forked(&mut self, candidates: &[(usize, &Entry)]) -> Option<Box<Refusal>> {
+        let forked = |(_, entry): &&(usize, &Entry)| entry.attributes.forked.is_some();
+        let (line, entry) = candidates.iter().find(forked)?;
+        let evidence = Evidence::Forked {
+            lines: vec![*line],
+            since: entry.attributes.forked,
+        };
+        Some(self.refuse(Rule::Pin, Reason::Forked, evidence))
     }
 
     fn by_pin(&mut self, line: usize, entry: &Entry) -> Result<Recognition, Box<Refusal>> {
@@ -604,7 +749,13 @@ impl<'q> Decision<'q> {
     fn recognised(&mut self, how: How, ends: UnixTime, record: Option<Edit>) -> Recognition {
         let query = self.query;
         let at_gate = query.phase == Phase::Gate;
-        let entries = query.known.pins_matching(query.chain, query.direction);
+        let mut entries = query.known.pins_matching(query.chain, query.direction);
+        let followed = self.followed.take();
+        for line in followed.iter().flat_map(|followed| &followed.lines) {
+            let entry = query.known.entry(*line).map(|entry| (*line, entry));
+            entries.extend(entry.filter(|(_, entry)| entry.side.covers(query.direction)));
+        }
+        let record = followed.map(|followed| followed.edit).or(record);
         let labels: Vec<String> = entries
             .iter()
             .filter(|(_, entry)| !entry.is_over(query.now))
@@ -696,7 +847,7 @@ impl<'q> Decision<'q> {
         entry
     }
 
-    fn changed(&self, known: &[(usize, &Entry)]) -> Evidence {
+    fn changed(&self, known: &[(usize, &Entry)], succession: Option<SuccessionFault>) -> Evidence {
         let known = known.iter().filter_map(|(line, entry)| {
             Some(KnownPin {
                 line: *line,
@@ -711,6 +862,7 @@ impl<'q> Decision<'q> {
             expected: self.query.expectation.id,
             known: known.collect(),
             fingerprint: self.query.chain.leaf().fingerprint,
+            succession,
         }
     }
 
@@ -766,7 +918,9 @@ impl<'q> Decision<'q> {
         Ok(())
     }
 
-    fn warn_of(&mut self, refusal: Box<Refusal>) {
+    fn warn_of(&mut self, mut refusal: Box<Refusal>) {
+        // What is recorded is recorded of those who are refused.
+        refusal.record = None;
         self.warnings.push(Warning::WouldRefuse(refusal));
     }
 

@@ -126,6 +126,7 @@ mod nearest;
 mod networks;
 mod pattern;
 mod reason;
+mod succession;
 mod target;
 mod verdict;
 
@@ -143,6 +144,7 @@ pub use name::{MAX_LABEL_CHARS, Name, NameError};
 pub use networks::Networks;
 pub use pattern::{MAX_NAMES, MAX_PATTERN_BYTES, NameItem, Names, NamesError, Pattern};
 pub use reason::{ParseReasonError, Reason};
+pub use succession::{Followed, SuccessionFault, follow};
 pub use target::{DEFAULT_PORT, Target, TargetError, resolve};
 pub use verdict::{
     Evidence, Expectation, Explanation, How, Invited, Invitee, KnownPin, Outcome, Query,

@@ -12,6 +12,7 @@ use crate::mode::{Direction, Mode, Phase};
 use crate::name::Name;
 use crate::networks::Networks;
 use crate::reason::Reason;
+use crate::succession::SuccessionFault;
 
 /// Whom we expect. Everything is absent by default, which fits accepting.
 #[derive(Clone, Debug, Default)]
@@ -286,7 +287,29 @@ pub enum Evidence {
         known: Vec<KnownPin>,
         /// The leaf that was presented, for comparison with certificate pins.
         fingerprint: Fingerprint,
+        /// Why the statements of succession that it presents do not make it the known one, where
+        /// it presents any. [`SuccessionFault::Undecided`] is for a person to decide.
+        succession: Option<SuccessionFault>,
     },
+    /// The key gave its names to a successor, and the overlap is over.
+    Superseded {
+        /// The line.
+        line: usize,
+        /// The successor.
+        successor: NodeId,
+        /// The last second of the overlap.
+        not_after: UnixTime,
+    },
+    /// Statements about the key contradict each other. A person must find out which of the keys is
+    /// the owner's, and replace, remove or revoke.
+    Forked {
+        /// The lines of the key and of what was followed from it.
+        lines: Vec<usize>,
+        /// Since when, if it was known before.
+        since: Option<UnixTime>,
+    },
+    /// A statement of succession that does not count.
+    Succession(SuccessionFault),
     /// Nothing names the key.
     Unknown {
         /// The id that the caller expects.

@@ -1,0 +1,366 @@
+//! Following an identity from a key that we remember to the one that it has today.
+//!
+//! A statement says that one key is followed by another; both signed it, which `comity-record` has
+//! verified before any of this is asked. Here it is compared with what we remember:
+//!
+//! 1. The entry names the old key by itself (a pin, not a CA), and that key is not revoked, nor any
+//!    on the way to the new one.
+//! 2. No other successor of the same key was followed before. Two of them mean that somebody else
+//!    has the key, and nobody can say which of them is the owner: everything that came of the key is
+//!    frozen until a person decides.
+//! 3. If a next key was committed to, it is that one. Whoever steals today's key cannot name a
+//!    successor then, nor freeze anything by trying.
+//! 4. The sequence is higher than the one that led to the old key, so that no old statement is
+//!    played again, and the statement is not from the future.
+//! 5. No person compared the old key; otherwise a person decides again. No setting changes that.
+//!
+//! Every line of the key follows at once, and a node that was away for several steps ends with the
+//! same lines as one that followed each of them.
+
+use comity_certs::CLOCK_TOLERANCE;
+use comity_identity::{KeyHash, NodeId, PeerId, UnixTime};
+use comity_record::{Succession, SuccessionChain};
+use thiserror::Error;
+
+use crate::edit::{Edit, Succeeded};
+use crate::entry::{Entry, Origin, Pin, What};
+use crate::known_peers::KnownPeers;
+use crate::reason::Reason;
+use crate::verdict::SuccessionPolicy;
+
+/// Why an entry does not follow a history of successions.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SuccessionFault {
+    /// It cannot be read, or one of its signatures does not hold.
+    #[error("the statements it presents are not valid")]
+    Malformed,
+    /// It ends at another key than the one that presents it.
+    #[error("the statements lead to {current}")]
+    OtherKey {
+        /// Where it ends.
+        current: NodeId,
+    },
+    /// It is for one network only, and says nothing of what we remember ourselves.
+    #[error("the statements count in the network {network} only")]
+    Network {
+        /// Which.
+        network: NodeId,
+    },
+    /// A statement that is older than the entry.
+    #[error("statement {found} is older than the entry, which followed statement {known}")]
+    Replayed {
+        /// The line.
+        line: usize,
+        /// The sequence that led to its key.
+        known: u64,
+        /// The sequence of the statement.
+        found: u64,
+    },
+    /// A statement from the future.
+    #[error("a statement is dated {issued}")]
+    FromTheFuture {
+        /// When it says that it was made.
+        issued: UnixTime,
+    },
+    /// The key committed to another successor.
+    #[error("the key committed to another successor")]
+    Commitment {
+        /// The line.
+        line: usize,
+        /// The hash of the key to which it committed.
+        committed: KeyHash,
+    },
+    /// A key on the way is revoked.
+    #[error("a key that it comes from is revoked")]
+    Revoked {
+        /// The line that revokes it.
+        line: usize,
+    },
+    /// The entry followed another successor before.
+    #[error("two statements name different successors of {key}")]
+    Forked {
+        /// The key with two successors.
+        key: NodeId,
+        /// Every line of that key and of what we followed from it.
+        lines: Vec<usize>,
+        /// Whether all of these lines say so already.
+        frozen: bool,
+    },
+    /// It is valid; a person compared the old key, so a person decides.
+    #[error("it is the successor of a key that was confirmed by hand")]
+    Undecided {
+        /// The line.
+        line: usize,
+        /// The key of today.
+        successor: NodeId,
+    },
+    /// It is valid, but the policy follows nobody.
+    #[error("statements of succession are not followed here")]
+    NotFollowed,
+}
+
+impl SuccessionFault {
+    /// The reason for which the peer that presents it is refused.
+    pub const fn reason(&self) -> Reason {
+        match self {
+            Self::Forked { .. } => Reason::Forked,
+            Self::Revoked { .. } => Reason::Revoked,
+            Self::Network { .. } => Reason::WrongNetwork,
+            Self::FromTheFuture { .. } => Reason::NotYetValid,
+            Self::Malformed | Self::OtherKey { .. } => Reason::Malformed,
+            Self::Replayed { .. }
+            | Self::Commitment { .. }
+            | Self::Undecided { .. }
+            | Self::NotFollowed => Reason::Changed,
+        }
+    }
+
+    /// What must be written about it: a fork is remembered.
+    pub fn edit(&self, now: UnixTime) -> Option<Edit> {
+        match self {
+            Self::Forked {
+                lines,
+                frozen: false,
+                ..
+            } => Some(Edit::Freeze {
+                lines: lines.clone(),
+                at: now,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// Entries that follow a history.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Followed {
+    /// The key that we knew.
+    pub from: NodeId,
+    /// The key of today.
+    pub to: NodeId,
+    /// The lines that follow, in the order of the file.
+    pub lines: Vec<usize>,
+    /// What is to be written.
+    pub edit: Edit,
+}
+
+/// Lets every entry of a key in `history` follow it, as `comity` does with statements from a file.
+/// Where several keys of the history are known, the latest one counts.
+///
+/// # Errors
+/// When no entry follows, or one of the same key must not. `Ok(None)` when no entry is about a key
+/// in the history.
+pub fn follow(
+    known: &KnownPeers,
+    history: &SuccessionChain,
+    policy: SuccessionPolicy,
+    now: UnixTime,
+) -> Result<Option<Followed>, SuccessionFault> {
+    let offer = Offer {
+        known,
+        history,
+        policy,
+        now,
+        next: None,
+    };
+    let old = history.statements().iter().map(Succession::old);
+    let lines: Vec<usize> = old.flat_map(|key| offer.lines_of(key)).collect();
+    offer.follow(&lines)
+}
+
+/// What a peer, or a person, offers to those who remember an older key.
+pub(crate) struct Offer<'a> {
+    pub(crate) known: &'a KnownPeers,
+    pub(crate) history: &'a SuccessionChain,
+    pub(crate) policy: SuccessionPolicy,
+    pub(crate) now: UnixTime,
+    /// The key to which the presented root commits, for where the last statement names none.
+    pub(crate) next: Option<KeyHash>,
+}
+
+impl Offer<'_> {
+    /// The lines to be changed if one of `candidates` is to be recognised as the key of today.
+    pub(crate) fn follow(&self, candidates: &[usize]) -> Result<Option<Followed>, SuccessionFault> {
+        self.not_forked()?;
+        let Some(steps) = self.steps(candidates) else {
+            return Ok(None);
+        };
+        self.steps_hold(steps)?;
+        let from = steps[0].old();
+        let mut changed = Vec::new();
+        for line in self.lines_of(from) {
+            let Some(entry) = self.open_entry(line) else {
+                continue;
+            };
+            self.entry_agrees(line, entry, &steps[0])?;
+            changed.push((line, entry));
+        }
+        self.policy_agrees(&changed)?;
+        Ok(Some(Followed {
+            from,
+            to: self.history.current(),
+            lines: changed.iter().map(|(line, _)| *line).collect(),
+            edit: Edit::Succeed {
+                lines: changed
+                    .iter()
+                    .map(|(line, entry)| self.succeeded(*line, entry, steps))
+                    .collect(),
+            },
+        }))
+    }
+
+    /// The statements from the latest key that one of the candidates has, and that was not followed
+    /// before: a successor that the operator removed does not come back.
+    fn steps(&self, candidates: &[usize]) -> Option<&[Succession]> {
+        let statements = self.history.statements();
+        let has = |statement: &Succession| {
+            let mut open = candidates.iter().filter_map(|line| self.open_entry(*line));
+            open.any(|entry| entry.node() == Some(statement.old()))
+        };
+        let start = statements.iter().rposition(has)?;
+        Some(&statements[start..])
+    }
+
+    /// An entry that can still follow.
+    fn open_entry(&self, line: usize) -> Option<&Entry> {
+        let entry = self.known.entry(line)?;
+        let open = entry.attributes.successor.is_none() && !entry.is_over(self.now);
+        Some(entry).filter(|_| open)
+    }
+
+    fn lines_of(&self, key: NodeId) -> impl Iterator<Item = usize> + '_ {
+        let lines = self.known.pins_of(PeerId::Node(key));
+        lines.map(|(line, _)| line)
+    }
+
+    /// Refuses when any key of the history was followed to another successor, unless the key
+    /// committed to that one: then the statement at hand is a thief's, and proves nothing.
+    fn not_forked(&self) -> Result<(), SuccessionFault> {
+        for statement in self.history.statements() {
+            let key = statement.old();
+            let contradicts = |line: &usize| {
+                let attributes = self.known.entry(*line).map(|entry| &entry.attributes);
+                attributes.is_some_and(|a| {
+                    let other = a.successor.is_some_and(|known| known != statement.new());
+                    let binding = a
+                        .next
+                        .is_some_and(|next| next != statement.new().key_hash());
+                    a.forked.is_some() || (other && !binding)
+                })
+            };
+            if self.lines_of(key).any(|line| contradicts(&line)) {
+                return Err(self.fork(key));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every line of `key` and of the keys that were followed from it.
+    fn fork(&self, key: NodeId) -> SuccessionFault {
+        let mut keys = vec![key];
+        let mut lines = Vec::new();
+        let mut done = 0;
+        while let Some(&key) = keys.get(done) {
+            done += 1;
+            for line in self.lines_of(key) {
+                lines.push(line);
+                let successor = self.known.entry(line).and_then(|e| e.attributes.successor);
+                keys.extend(successor.filter(|next| !keys.contains(next)));
+            }
+        }
+        lines.sort_unstable();
+        let is_frozen = |line: &usize| {
+            let entry = self.known.entry(*line);
+            entry.is_some_and(|entry| entry.attributes.forked.is_some())
+        };
+        let frozen = lines.iter().all(is_frozen);
+        SuccessionFault::Forked { key, lines, frozen }
+    }
+
+    /// What must hold of the statements, whoever remembers their keys.
+    fn steps_hold(&self, steps: &[Succession]) -> Result<(), SuccessionFault> {
+        for step in steps {
+            if let Some(network) = step.network() {
+                return Err(SuccessionFault::Network { network });
+            }
+            for key in [step.old(), step.new()] {
+                if let Some(line) = self.known.revocation_of_key(&key.key_hash()) {
+                    return Err(SuccessionFault::Revoked { line });
+                }
+            }
+            let issued = step.issued();
+            if self.now + CLOCK_TOLERANCE < issued {
+                return Err(SuccessionFault::FromTheFuture { issued });
+            }
+        }
+        Ok(())
+    }
+
+    /// What must hold of the first statement for everybody who remembers its key.
+    fn entry_agrees(
+        &self,
+        line: usize,
+        entry: &Entry,
+        first: &Succession,
+    ) -> Result<(), SuccessionFault> {
+        let attributes = &entry.attributes;
+        if let Some(committed) = attributes.next
+            && committed != first.new().key_hash()
+        {
+            return Err(SuccessionFault::Commitment { line, committed });
+        }
+        let found = first.sequence();
+        match attributes.seq {
+            Some(known) if found <= known => Err(SuccessionFault::Replayed { line, known, found }),
+            _ => Ok(()),
+        }
+    }
+
+    fn policy_agrees(&self, lines: &[(usize, &Entry)]) -> Result<(), SuccessionFault> {
+        let successor = self.history.current();
+        let confirmed = |entry: &Entry| {
+            let confirmed = entry.attributes.confirmed.as_ref();
+            confirmed.is_some_and(crate::entry::Confirmed::by_a_person)
+        };
+        let undecided = match self.policy {
+            SuccessionPolicy::Never => return Err(SuccessionFault::NotFollowed),
+            SuccessionPolicy::Accept(accepted) if accepted == successor => None,
+            SuccessionPolicy::Accept(_) | SuccessionPolicy::Ask => lines.first(),
+            SuccessionPolicy::Auto => lines.iter().find(|(_, entry)| confirmed(entry)),
+        };
+        match undecided {
+            Some(&(line, _)) => Err(SuccessionFault::Undecided { line, successor }),
+            None => Ok(()),
+        }
+    }
+
+    fn succeeded(&self, line: usize, entry: &Entry, steps: &[Succession]) -> Succeeded {
+        let new = steps.iter().enumerate().map(|(index, step)| {
+            let mut new = entry.clone();
+            new.what = What::Pin(Pin::Node(step.new()));
+            let attributes = &mut new.attributes;
+            attributes.next = step.next();
+            attributes.seq = Some(step.sequence());
+            attributes.origin = Some(Origin::Succession);
+            attributes.added = Some(self.now);
+            match steps.get(index + 1) {
+                Some(following) => hand_over(&mut new, following),
+                None => attributes.next = attributes.next.or(self.next),
+            }
+            new
+        });
+        let new = new.collect();
+        let mut old = entry.clone();
+        hand_over(&mut old, &steps[0]);
+        Succeeded { line, old, new }
+    }
+}
+
+/// The end of an entry whose key has a successor: never later than it was.
+fn hand_over(entry: &mut Entry, step: &Succession) {
+    let attributes = &mut entry.attributes;
+    attributes.successor = Some(step.new());
+    let end = step.overlap_end();
+    attributes.not_after = Some(attributes.not_after.map_or(end, |known| known.min(end)));
+}
