@@ -76,6 +76,7 @@ pub fn invite(
         services: offer.services.clone(),
         roles: offer.roles.clone(),
         networks: Vec::new(),
+        network_id: None,
         created: now,
         expires: invitation.expires,
         consumed: None,

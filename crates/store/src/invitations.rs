@@ -73,6 +73,14 @@ pub struct Invitation {
     /// The networks that the joiner is counted to.
     #[serde(default)]
     pub networks: Vec<String>,
+    /// The network that the joiner becomes a member of, with the roles above: they then come by its
+    /// membership, and not by its entry.
+    #[serde(
+        default,
+        with = "crate::as_text::optional",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub network_id: Option<NodeId>,
     /// When it was made.
     #[serde(with = "crate::as_text")]
     pub created: UnixTime,

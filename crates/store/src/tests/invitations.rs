@@ -350,6 +350,7 @@ fn invitation(number: u32) -> Invitation {
         services: vec!["ssh".into()],
         roles: vec!["backup".into()],
         networks: vec!["north".into()],
+        network_id: None,
         created: DAY,
         expires: DAY + HOUR,
         consumed: None,
