@@ -97,8 +97,9 @@ impl HomeFile {
             // What its parser reads.
             Self::KnownPeers => comity_trust::MAX_FILE_BYTES as u64,
             Self::KnownPeersPresent | Self::NetworksPresent | Self::Lock => 4 << 10,
-            // What fits is limited when it is written, see `networks`.
-            Self::Networks => 32 << 20,
+            // 64 networks with the largest bundle there is, and a few with all the withdrawals that
+            // are remembered of one.
+            Self::Networks => 256 << 20,
             // 512 entries of at most 2 kB.
             Self::Pending | Self::Config => 1 << 20,
             // 1024 entries of at most 9 kB.

@@ -64,6 +64,7 @@ mod issued;
 mod issued_file;
 mod ledger;
 mod lock;
+mod networks;
 mod peers;
 mod pending;
 mod stamp;
@@ -86,6 +87,10 @@ pub use issued::{
     MAX_ISSUED_LABEL, MAX_WORD, Reservation, SERIAL_BYTES, Serial,
 };
 pub use lock::{HomeLock, LOCK_WAIT};
+pub use networks::{
+    MAX_MEMBERSHIP, MAX_MEMBERSHIP_DER, MAX_NETWORKS, NetworkError, NetworkRecord, NetworkStore,
+    Standing, Updated,
+};
 pub use peers::{ATTEMPTS, Change, Health, POLL_EVERY, PeerStore, Snapshot, UpdateError};
 pub use pending::{
     Asked, CROWDED, CROWDED_LIFETIME, Knock, LIFETIME, MAX_DENIED, MAX_PER_NETWORK, MAX_PER_PREFIX,

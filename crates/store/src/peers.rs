@@ -10,6 +10,9 @@
 //! its [`Health`] saying so: known peers keep working, and everything that would have to be
 //! recorded is refused.
 //!
+//! The authorities of the file `networks` ([`NetworkStore`]) are in the snapshot, too, and follow their
+//! file in the same way: whoever watches snapshots learns of a new bundle as of a removed peer.
+//!
 //! A file that is missing where there was one before is never taken for an empty one. Otherwise
 //! deleting it would make every peer look new, and the next one in the middle would be
 //! remembered as the right one. That there was one is told by `known_peers.present` or by
@@ -23,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use comity_trust::{Edit, EditError, KnownPeers};
+use comity_trust::{Edit, EditError, KnownPeers, Networks};
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -34,6 +37,7 @@ use crate::error::StoreError;
 use crate::first_use::FirstUse;
 use crate::home::{Home, HomeFile};
 use crate::lock::HomeLock;
+use crate::networks::NetworkStore;
 use crate::stamp::{self, Sight, Stamp};
 
 /// How often the file is looked at, and at most read where looking proves nothing. Whoever is removed
@@ -51,6 +55,7 @@ pub const ATTEMPTS: usize = 3;
 pub struct PeerStore {
     home: Home,
     audit: AuditLog,
+    networks: NetworkStore,
     current: ArcSwap<Snapshot>,
     watchers: watch::Sender<Arc<Snapshot>>,
     /// Held while the file is read or replaced and the snapshot follows it, so that snapshots
@@ -64,9 +69,11 @@ pub struct PeerStore {
 pub struct Snapshot {
     /// The document.
     pub known: KnownPeers,
-    /// Grows with every change of `known` or `health`, within one process.
+    /// The authorities that count.
+    pub networks: Arc<Networks>,
+    /// Grows with every change of the others, within one process.
     pub epoch: u64,
-    /// Whether `known` is what the file says.
+    /// Whether `known` and `networks` are what their files say.
     pub health: Health,
 }
 
@@ -75,12 +82,12 @@ pub struct Snapshot {
 pub enum Health {
     /// It is.
     Fresh,
-    /// The file cannot be relied upon any more; this is what it said before.
+    /// A file cannot be relied upon any more; this is what it said before.
     LastGood {
-        /// What is wrong with it.
+        /// What is wrong with which of them.
         error: Arc<StoreError>,
     },
-    /// The file is gone; this is what it said before.
+    /// `known_peers` is gone; this is what it said before.
     Missing,
 }
 
@@ -129,34 +136,44 @@ struct Seen {
     said: Option<Said>,
     /// There was a file, so there must be one.
     present: bool,
+    /// Whether `known_peers` can be relied upon.
+    known: Health,
+    /// Whether `networks` can be relied upon.
+    networks: Health,
 }
 
 impl PeerStore {
-    /// Reads the file of `home`; changes are logged on behalf of `command`. A home that never had the
-    /// file knows nobody.
+    /// Reads the files of `home`; changes are logged on behalf of `command`. A home that never had
+    /// them knows nobody.
     ///
     /// # Errors
-    /// [`StoreError::Missing`] if there was one before; otherwise when it cannot be relied upon or
+    /// [`StoreError::Missing`] if one of them was there before; otherwise when it cannot be relied upon or
     /// understood. There is no last good copy at the start, so all of these are final.
     pub fn open(home: &Home, command: &str) -> Result<Self, StoreError> {
         let snapshot = Arc::new(Snapshot {
             known: KnownPeers::empty(),
+            networks: Arc::new(Networks::empty()),
             epoch: 0,
             health: Health::Fresh,
         });
         let store = Self {
             home: home.clone(),
             audit: AuditLog::new(home, command),
+            networks: NetworkStore::new(home, command),
             current: ArcSwap::new(Arc::clone(&snapshot)),
             watchers: watch::Sender::new(snapshot),
             seen: Mutex::new(Seen {
                 stamp: None,
                 said: None,
                 present: false,
+                known: Health::Fresh,
+                networks: Health::Fresh,
             }),
         };
         store.refresh(&mut store.seen())?;
+        store.refresh_networks(&mut store.seen())?;
         store.mark_if_unmarked();
+        store.networks.mark();
         Ok(store)
     }
 
@@ -189,6 +206,12 @@ impl PeerStore {
     /// What the file said when it was read last.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.current.load_full()
+    }
+
+    /// The authorities, for changing them. The snapshot follows within twice [`POLL_EVERY`], or at
+    /// once with [`PeerStore::poll_changes`].
+    pub fn networks(&self) -> &NetworkStore {
+        &self.networks
     }
 
     /// Follows the snapshots. A slow follower sees the newest one and may miss some before it.
@@ -244,6 +267,7 @@ impl PeerStore {
             // The outcome, good or bad, is in the snapshot.
             drop(self.refresh(&mut seen));
         }
+        drop(self.refresh_networks(&mut seen));
         self.snapshot()
     }
 
@@ -270,6 +294,8 @@ impl PeerStore {
         let mut attempt = 1;
         loop {
             let present = self.refresh_unless_settled(&mut seen)?;
+            // A change of known peers does not wait until the networks are in order.
+            drop(self.refresh_networks(&mut seen));
             let before = self.snapshot();
             let (decision, change) = decide(&before.known)?;
             let Some(Change { edit, deed }) = change else {
@@ -319,7 +345,8 @@ impl PeerStore {
             error: None,
         });
         seen.present = true;
-        self.publish(known, Health::Fresh);
+        seen.known = Health::Fresh;
+        self.publish(seen, known);
         Ok(())
     }
 
@@ -340,16 +367,25 @@ impl PeerStore {
 
     /// Reads the file and lets the snapshot follow it. Returns the file that was read.
     fn refresh(&self, seen: &mut Seen) -> Result<Presence, StoreError> {
-        let (presence, content) = self.read(seen).inspect_err(|e| self.keep_last_good(e))?;
+        let (presence, content) = match self.read(seen) {
+            Ok(read) => read,
+            Err(error) => {
+                self.keep_last_good(seen, &error);
+                return Err(error);
+            }
+        };
         match content {
-            Content::Same => self.recovered(),
-            Content::Changed(known) => self.publish(known, Health::Fresh),
+            Content::Same => self.recovered(seen),
+            Content::Changed(known) => {
+                seen.known = Health::Fresh;
+                self.publish(seen, known);
+            }
             Content::Absent if seen.present || self.was_present() => {
                 seen.present = true;
-                self.gone();
+                self.gone(seen);
                 return Err(StoreError::Missing { path: self.path() });
             }
-            Content::Absent => self.recovered(),
+            Content::Absent => self.recovered(seen),
         }
         seen.present |= presence != Presence::Absent;
         Ok(presence)
@@ -392,42 +428,73 @@ impl PeerStore {
         })
     }
 
-    /// The file is what the snapshot says, perhaps again.
-    fn recovered(&self) {
+    /// Lets the snapshot follow the networks.
+    fn refresh_networks(&self, seen: &mut Seen) -> Result<(), StoreError> {
         let current = self.snapshot();
-        if !matches!(current.health, Health::Fresh) {
-            self.publish(current.known.clone(), Health::Fresh);
+        match self.networks.networks() {
+            Ok(networks) => {
+                let fresh = matches!(seen.networks, Health::Fresh);
+                if !fresh || !Arc::ptr_eq(&networks, &current.networks) {
+                    seen.networks = Health::Fresh;
+                    self.publish_both(seen, current.known.clone(), networks);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                if !seen.networks.is_last_good_after(&error) {
+                    let text = error.to_string();
+                    tracing::warn!(error = text, "the last good copy of networks stays");
+                    seen.networks = Health::last_good(&error);
+                    self.publish(seen, current.known.clone());
+                }
+                Err(error)
+            }
         }
     }
 
-    fn gone(&self) {
-        let current = self.snapshot();
-        if !matches!(current.health, Health::Missing) {
+    /// The file is what the snapshot says, perhaps again.
+    fn recovered(&self, seen: &mut Seen) {
+        if !matches!(seen.known, Health::Fresh) {
+            seen.known = Health::Fresh;
+            self.publish(seen, self.snapshot().known.clone());
+        }
+    }
+
+    fn gone(&self, seen: &mut Seen) {
+        if !matches!(seen.known, Health::Missing) {
             let path = self.path();
             tracing::warn!(path = %path.display(), "known_peers is missing: first use is refused");
-            self.publish(current.known.clone(), Health::Missing);
+            seen.known = Health::Missing;
+            self.publish(seen, self.snapshot().known.clone());
         }
     }
 
-    fn keep_last_good(&self, error: &StoreError) {
-        let current = self.snapshot();
-        let text = error.to_string();
-        if matches!(&current.health, Health::LastGood { error } if error.to_string() == text) {
+    fn keep_last_good(&self, seen: &mut Seen, error: &StoreError) {
+        if seen.known.is_last_good_after(error) {
             return;
         }
         tracing::warn!(
-            error = text,
+            error = error.to_string(),
             "known_peers cannot be read: the last good copy stays"
         );
-        let error = Arc::new(error.clone());
-        self.publish(current.known.clone(), Health::LastGood { error });
+        seen.known = Health::last_good(error);
+        self.publish(seen, self.snapshot().known.clone());
     }
 
-    fn publish(&self, known: KnownPeers, health: Health) {
+    fn publish(&self, seen: &Seen, known: KnownPeers) {
+        self.publish_both(seen, known, Arc::clone(&self.snapshot().networks));
+    }
+
+    fn publish_both(&self, seen: &Seen, known: KnownPeers, networks: Arc<Networks>) {
+        let health = match &seen.known {
+            Health::Fresh => &seen.networks,
+            worse => worse,
+        };
         let snapshot = Arc::new(Snapshot {
             known,
+            networks,
             epoch: self.snapshot().epoch + 1,
-            health,
+            health: health.clone(),
         });
         self.current.store(Arc::clone(&snapshot));
         self.watchers.send_replace(snapshot);
@@ -473,6 +540,19 @@ impl PeerStore {
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Health {
+    fn last_good(error: &StoreError) -> Self {
+        let error = Arc::new(error.clone());
+        Self::LastGood { error }
+    }
+
+    /// Whether that is known already.
+    fn is_last_good_after(&self, new: &StoreError) -> bool {
+        let text = new.to_string();
+        matches!(self, Self::LastGood { error } if error.to_string() == text)
     }
 }
 

@@ -7,6 +7,7 @@ mod homes;
 mod identity;
 mod invitations;
 mod issued;
+mod networks;
 mod peers;
 mod pending;
 mod support;
