@@ -1,8 +1,10 @@
 //! From a home and settings to running tasks: what the command and other programs share.
 
+pub mod armour;
 mod identity;
 mod invite;
 mod node;
+mod package;
 mod peers;
 mod place;
 mod settings;
@@ -15,6 +17,7 @@ pub use invite::{InviteError, Offer, invite, likely_addresses};
 pub use node::{
     AskPassphrase, Node, NodeError, ReadConfigError, machine_label, read_config, read_named_file,
 };
+pub use package::{MAX_PACKAGE_CERTIFICATES, Package, PackageError};
 pub use peers::{PlanError, Planned, Planning, host_and_port, split_service};
 pub use place::{NoHome, Surroundings};
 pub use settings::{ConfigError, ConfigFile, DEFAULT_LISTEN, Setting, Source};
