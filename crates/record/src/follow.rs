@@ -136,7 +136,7 @@ fn check_charters(held: &Bundle, offered: &Bundle) -> Result<(), FollowError> {
     let next = later.find(|charter| charter.sequence() > ours.sequence());
     let fault = match next {
         Some(next) => next.check_follows(ours).err(),
-        // Of one sequence, but not ours, and no fork: its signer is revoked.
+        // Of one sequence, but not ours, and no fork: its signer is not entitled any more.
         None if theirs.digest() != ours.digest() => Some(SuccessorFault::NotEntitled),
         None => None,
     };
@@ -172,23 +172,19 @@ fn forked_charter(held: &Bundle, offered: &Bundle) -> Option<Fork> {
 }
 
 /// A second charter is evidence if it might as well be the right one: it follows the same charter,
-/// and whoever signed it either signed ours too or is not revoked. A root that another one revoked
-/// since could otherwise freeze the network for ever.
+/// and whoever signed it either signed ours too or is active to this day. A root that another one
+/// retired or revoked since could otherwise freeze the network for ever.
 fn is_evidence(current: &Charter, before: &Charter, ours: &Charter, theirs: &Charter) -> bool {
-    let is_active = |signer| {
-        let key = before.key(signer);
+    let is_active_in = |charter: &Charter, signer| {
+        let key = charter.key(signer);
         key.is_some_and(|key| key.state == KeyState::Active)
-    };
-    let is_revoked = |signer| {
-        let key = current.key(signer);
-        key.is_some_and(|key| key.state == KeyState::Revoked)
     };
     theirs.check_follows(before).is_ok()
         && theirs
             .signers()
             .iter()
-            .filter(|signer| is_active(signer))
-            .any(|signer| ours.signers().contains(signer) || !is_revoked(signer))
+            .filter(|signer| is_active_in(before, signer))
+            .any(|signer| ours.signers().contains(signer) || is_active_in(current, signer))
 }
 
 fn check_sequence(held: &Bundle, offered: &Bundle) -> Result<(), FollowError> {

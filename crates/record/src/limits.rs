@@ -5,7 +5,7 @@ use std::time::Duration;
 
 /// Bytes of one succession statement or key revocation.
 ///
-/// With two P-256 keys and every field a succession statement has 499. Sixteen of 508 and their heads
+/// With two P-256 keys and every field a succession statement has 496. Sixteen of 508 and their heads
 /// fit into [`MAX_SUCCESSION_BYTES`].
 pub const MAX_STATEMENT_BYTES: usize = 508;
 

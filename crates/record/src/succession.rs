@@ -185,6 +185,10 @@ impl Succession {
     }
 
     /// The identity that follows.
+    #[allow(
+        clippy::new_ret_no_self,
+        reason = "a statement has an old key and a new one, and no other words fit as well"
+    )]
     pub fn new(&self) -> NodeId {
         NodeId::of_spki(&self.content.new_spki)
     }

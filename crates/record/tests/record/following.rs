@@ -1,0 +1,357 @@
+//! What a bundle means for somebody who holds an older one. Most of these are attacks.
+
+use comity_identity::KeyHash;
+use comity_record::{
+    Bundle, Charter, Follow, FollowError, Fork, SuccessorFault, Withdrawal, WithdrawnWhat,
+};
+
+use crate::certificates::{DAY, TODAY};
+use crate::world::{ACTIVE, Held, Org, RETIRING, REVOKED, bundle, charter, request};
+
+fn key(byte: u8, at: comity_identity::UnixTime) -> Withdrawal {
+    Withdrawal {
+        what: WithdrawnWhat::Key(KeyHash::from_bytes([byte; 32])),
+        at,
+    }
+}
+
+fn newer(held: &Bundle, offered: &Bundle) -> bool {
+    matches!(Bundle::follow(held, offered), Ok(Follow::Newer(_)))
+}
+
+#[test]
+fn the_next_bundle_is_followed_and_the_same_one_is_the_same() {
+    let org = Org::new();
+    let (one, two) = (org.bundle(1), org.bundle(2));
+    assert!(newer(&one, &two));
+    assert!(newer(&one, &org.bundle(u64::MAX)));
+    assert_eq!(Bundle::follow(&one, &one), Ok(Follow::Same));
+    // The same content signed once more: ECDSA signatures are random.
+    let again = org.bundle(1);
+    assert_ne!(again.bytes(), one.bytes());
+    assert_eq!(Bundle::follow(&one, &again), Ok(Follow::Same));
+}
+
+#[test]
+fn an_old_bundle_is_refused() {
+    // T84.
+    let org = Org::new();
+    let held = org.bundle(5);
+    let refused = Bundle::follow(&held, &org.bundle(4));
+    let error = FollowError::Rollback {
+        held: 5,
+        offered: 4,
+    };
+    assert_eq!(refused, Err(error));
+}
+
+#[test]
+fn two_bundles_of_one_sequence_are_a_fork() {
+    let org = Org::new();
+    let held = org.bundle(5);
+    let other = org.bundle_with(5, &[&org.founding], &org.issuing, &[key(1, TODAY)]);
+    let fork = Fork::Bundle {
+        sequence: 5,
+        held: held.digest(),
+        offered: other.digest(),
+    };
+    let refused = Bundle::follow(&held, &other);
+    assert_eq!(refused, Err(FollowError::Fork(fork)));
+}
+
+#[test]
+fn networks_of_one_name_stay_apart() {
+    let (ours, theirs) = (Org::new(), Org::new());
+    let refused = Bundle::follow(&ours.bundle(1), &theirs.bundle(2));
+    let error = FollowError::WrongNetwork {
+        held: ours.root.network(),
+        offered: theirs.root.network(),
+    };
+    assert_eq!(refused, Err(error));
+}
+
+#[test]
+fn no_withdrawal_is_ever_taken_back() {
+    let org = Org::new();
+    let early = [key(1, TODAY), key(2, TODAY + DAY)];
+    let held = org.bundle_with(1, &[&org.founding], &org.issuing, &early);
+    let late = [key(2, TODAY), key(3, TODAY)];
+    let offered = org.bundle_with(2, &[&org.founding], &org.issuing, &late);
+    let Ok(Follow::Newer(withdrawn)) = Bundle::follow(&held, &offered) else {
+        panic!("it is newer");
+    };
+    let all: Vec<Withdrawal> = withdrawn.iter().collect();
+    assert_eq!(all, [key(1, TODAY), key(2, TODAY), key(3, TODAY)]);
+    // A thief of the issuing key publishes an empty list.
+    let empty = org.bundle(3);
+    let Ok(Follow::Newer(withdrawn)) = Bundle::follow(&held, &empty) else {
+        panic!("it is newer");
+    };
+    assert!(withdrawn.contains(&org.root.hash(), &[1], &KeyHash::from_bytes([1; 32])));
+    assert_eq!(withdrawn.len(), 2);
+}
+
+/// An authority whose issuing key was stolen and revoked.
+struct Robbed {
+    org: Org,
+    fresh: Held,
+    revoking: Charter,
+}
+
+impl Robbed {
+    fn new() -> Self {
+        let org = Org::new();
+        let fresh = Held::issuing_below(&org.root);
+        let keys = [
+            (&org.root, ACTIVE),
+            (&org.issuing, REVOKED),
+            (&fresh, ACTIVE),
+        ];
+        let revoking = charter(&org.root, 2, &keys, &[&org.root]);
+        Self {
+            org,
+            fresh,
+            revoking,
+        }
+    }
+
+    fn honest(&self, sequence: u64) -> Bundle {
+        bundle(
+            sequence,
+            &[&self.org.founding, &self.revoking],
+            &self.fresh,
+            &[],
+        )
+    }
+}
+
+#[test]
+fn a_stolen_issuing_key_is_worth_nothing_once_a_charter_says_so() {
+    let robbed = Robbed::new();
+    let held = robbed.honest(10);
+    // The thief signs below the old charter, in which his key is active.
+    let stolen = robbed.org.bundle(u64::MAX);
+    let error = FollowError::CharterRollback {
+        held: 2,
+        offered: 1,
+    };
+    assert_eq!(Bundle::follow(&held, &stolen), Err(error));
+    // Below the new one it is not even a bundle.
+    let charters = [&robbed.org.founding, &robbed.revoking];
+    let refused = request(11, &charters, &[]).sign(&robbed.org.issuing.key);
+    assert!(refused.is_err());
+}
+
+#[test]
+fn a_thief_cannot_use_the_sequences_up() {
+    let robbed = Robbed::new();
+    // The last of all sequences, from the thief, reached this reader first.
+    let held = robbed.org.bundle(u64::MAX);
+    assert!(newer(&held, &robbed.honest(2)));
+    // From there on sequences count again.
+    let refused = Bundle::follow(&robbed.honest(2), &robbed.honest(1));
+    assert!(matches!(refused, Err(FollowError::Rollback { .. })));
+}
+
+#[test]
+fn a_newer_charter_alone_does_not_make_an_older_bundle_newer() {
+    let org = Org::new();
+    let keys = [(&org.root, ACTIVE), (&org.issuing, ACTIVE)];
+    let second = charter(&org.root, 2, &keys, &[&org.root]);
+    let charters = [&org.founding, &second];
+    let held = org.bundle(5);
+    let older = bundle(4, &charters, &org.issuing, &[]);
+    let error = FollowError::Rollback {
+        held: 5,
+        offered: 4,
+    };
+    assert_eq!(Bundle::follow(&held, &older), Err(error));
+    let same = bundle(5, &charters, &org.issuing, &[]);
+    assert!(matches!(
+        Bundle::follow(&held, &same),
+        Err(FollowError::Fork(Fork::Bundle { sequence: 5, .. }))
+    ));
+    assert!(newer(&held, &bundle(6, &charters, &org.issuing, &[])));
+}
+
+/// An authority that went from root one to root two.
+struct Rolled {
+    one: Held,
+    two: Held,
+    charters: Vec<Charter>,
+}
+
+impl Rolled {
+    fn new() -> Self {
+        let (one, two) = (Held::root(), Held::root());
+        let founding = charter(&one, 1, &[(&one, ACTIVE)], &[&one]);
+        let both = [(&one, ACTIVE), (&two, ACTIVE)];
+        let both = charter(&one, 2, &both, &[&one, &two]);
+        let retired = [(&one, RETIRING), (&two, ACTIVE)];
+        let retired = charter(&one, 3, &retired, &[&two]);
+        let revoked = [(&one, REVOKED), (&two, ACTIVE)];
+        let revoked = charter(&one, 4, &revoked, &[&two]);
+        let charters = vec![founding, both, retired, revoked];
+        Self { one, two, charters }
+    }
+
+    fn held(&self, charters: usize) -> Bundle {
+        let charters: Vec<&Charter> = self.charters.iter().take(charters).collect();
+        bundle(charters.len() as u64, &charters, &self.two, &[])
+    }
+}
+
+#[test]
+fn a_reader_that_was_away_catches_up_over_every_change_of_root() {
+    let rolled = Rolled::new();
+    let founding = bundle(1, &[&rolled.charters[0]], &rolled.one, &[]);
+    let now = rolled.held(4);
+    assert!(newer(&founding, &now));
+    for charters in 2..4 {
+        assert!(newer(&rolled.held(charters), &now));
+        assert!(newer(&founding, &rolled.held(charters)));
+    }
+}
+
+#[test]
+fn a_stolen_retired_root_takes_nothing_over() {
+    let rolled = Rolled::new();
+    let (one, mine) = (&rolled.one, Held::root());
+    let keys = [(one, ACTIVE), (&mine, ACTIVE)];
+    // The thief goes on from the founding charter, where the stolen root was all there was.
+    for sequence in [3, 4, 5, u64::MAX] {
+        let taken = charter(one, sequence, &keys, &[one, &mine]);
+        let offered = bundle(99, &[&rolled.charters[0], &taken], &mine, &[]);
+        for held in [rolled.held(3), rolled.held(4)] {
+            let refused = Bundle::follow(&held, &offered);
+            let sequence = held.charter().sequence();
+            assert!(
+                matches!(
+                    refused,
+                    Err(FollowError::NotASuccessor { .. } | FollowError::CharterRollback { .. })
+                ),
+                "{sequence}: {refused:?}"
+            );
+        }
+    }
+    // Or from the last charter in which it was active, with the genuine one after it.
+    let taken = charter(one, 9, &keys, &[one, &mine]);
+    let offered = bundle(
+        99,
+        &[&rolled.charters[0], &rolled.charters[1], &taken],
+        &mine,
+        &[],
+    );
+    let error = FollowError::NotASuccessor {
+        held: 4,
+        offered: 9,
+        fault: SuccessorFault::NotEntitled,
+    };
+    assert_eq!(Bundle::follow(&rolled.held(4), &offered), Err(error));
+}
+
+#[test]
+fn a_revoked_root_does_not_come_back_by_a_history_that_leaves_its_revocation_out() {
+    let rolled = Rolled::new();
+    // Signed by the good root, but as if charter 4 had never been: a copy of the authority that was
+    // restored from an old disk.
+    let keys = [(&rolled.one, ACTIVE), (&rolled.two, ACTIVE)];
+    let again = charter(&rolled.one, 5, &keys, &[&rolled.two]);
+    let charters = [&rolled.charters[0], &rolled.charters[1], &again];
+    let offered = bundle(99, &charters, &rolled.two, &[]);
+    let error = FollowError::NotASuccessor {
+        held: 4,
+        offered: 5,
+        fault: SuccessorFault::StateWentBack {
+            key: rolled.one.hash(),
+        },
+    };
+    assert_eq!(Bundle::follow(&rolled.held(4), &offered), Err(error));
+}
+
+#[test]
+fn two_charters_of_one_sequence_by_one_root_are_a_fork() {
+    let org = Org::new();
+    let mine = Held::root();
+    let keys = [(&org.root, ACTIVE), (&org.issuing, ACTIVE)];
+    let honest = charter(&org.root, 2, &keys, &[&org.root]);
+    let keys = [(&org.root, REVOKED), (&mine, ACTIVE)];
+    let taken = charter(&org.root, 2, &keys, &[&org.root, &mine]);
+    let honest_bundle = bundle(2, &[&org.founding, &honest], &org.issuing, &[]);
+    let taken_bundle = bundle(3, &[&org.founding, &taken], &mine, &[]);
+    // Whichever came first: a reader that met the thief first learns of it as well.
+    for (held, offered, ours, theirs) in [
+        (&honest_bundle, &taken_bundle, &honest, &taken),
+        (&taken_bundle, &honest_bundle, &taken, &honest),
+    ] {
+        let fork = Fork::Charter {
+            sequence: 2,
+            held: ours.digest(),
+            offered: theirs.digest(),
+        };
+        let refused = Bundle::follow(held, offered);
+        assert_eq!(refused, Err(FollowError::Fork(fork)));
+    }
+}
+
+#[test]
+fn a_root_that_another_one_revoked_cannot_freeze_the_network() {
+    let (one, two) = (Held::root(), Held::root());
+    let keys = [(&one, ACTIVE), (&two, ACTIVE)];
+    let founding = charter(&one, 1, &keys, &[&one, &two]);
+    let revoked = charter(&one, 2, &[(&one, REVOKED), (&two, ACTIVE)], &[&two]);
+    let held = bundle(2, &[&founding, &revoked], &two, &[]);
+    let mine = Held::root();
+    let keys = [(&one, ACTIVE), (&two, REVOKED), (&mine, ACTIVE)];
+    let taken = charter(&one, 2, &keys, &[&one, &mine]);
+    let offered = bundle(3, &[&founding, &taken], &mine, &[]);
+    let refused = Bundle::follow(&held, &offered);
+    assert!(
+        matches!(refused, Err(FollowError::NotASuccessor { .. })),
+        "{refused:?}"
+    );
+    // The other way round nobody can know which of the two is the thief.
+    let refused = Bundle::follow(&offered, &held);
+    assert!(
+        matches!(refused, Err(FollowError::NotASuccessor { .. })),
+        "{refused:?}"
+    );
+}
+
+#[test]
+fn a_second_founding_charter_is_a_fork() {
+    let org = Org::new();
+    let keys = [(&org.root, ACTIVE)];
+    let other = charter(&org.root, 1, &keys, &[&org.root]);
+    let offered = bundle(2, &[&other], &org.root, &[]);
+    let refused = Bundle::follow(&org.bundle(1), &offered);
+    assert!(matches!(
+        refused,
+        Err(FollowError::Fork(Fork::Charter { sequence: 1, .. }))
+    ));
+}
+
+#[test]
+fn a_history_that_left_steps_out_is_followed_and_one_that_has_them_as_well() {
+    // The authority leaves out what changed no root; a reader may hold exactly that.
+    let org = Org::new();
+    let fresh = Held::issuing_below(&org.root);
+    let keys = [
+        (&org.root, ACTIVE),
+        (&org.issuing, ACTIVE),
+        (&fresh, ACTIVE),
+    ];
+    let second = charter(&org.root, 2, &keys, &[&org.root]);
+    let keys = [
+        (&org.root, ACTIVE),
+        (&org.issuing, REVOKED),
+        (&fresh, ACTIVE),
+    ];
+    let third = charter(&org.root, 3, &keys, &[&org.root]);
+    let held = bundle(2, &[&org.founding, &second], &fresh, &[]);
+    let short = bundle(3, &[&org.founding, &third], &fresh, &[]);
+    let long = bundle(3, &[&org.founding, &second, &third], &fresh, &[]);
+    assert!(newer(&held, &short));
+    assert!(newer(&held, &long));
+    assert!(newer(&org.bundle(1), &short));
+}
