@@ -17,19 +17,20 @@ use std::time::{Duration, Instant};
 
 use comity_certs::{ChainError, PresentedChain};
 use comity_identity::PeerId;
-use comity_trust::{Direction, Expectation, Mode, Reason, Recognition};
+use comity_trust::{Direction, Expectation, Mode, Reason, Recognition, SuccessionPolicy};
 use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::{TlsAcceptor, TlsStream, server};
 
 use crate::config::{self, ALPN_COMITY, ALPN_HTTP1, Versions, refuse_old_comity};
 use crate::endpoint::Endpoint;
-use crate::enrolment::{self, Newcomer};
+use crate::enrolment::{self, Admitted, Newcomer};
 use crate::frame::{FrameError, FrameType, expect_frame, write_frame};
-use crate::gate::{GateError, Matter};
+use crate::gate::{GateError, Matter, Passed};
 use crate::hello::{Hello, SubProtocol, encode_accept, encode_refuse};
 use crate::limits::{Admission, Limits, Place};
 use crate::live::{self, LiveContext, Role};
+use crate::network::{Grant, send_grant};
 use crate::peer::PeerInfo;
 use crate::session::Rule;
 use crate::stream::PeerStream;
@@ -55,6 +56,9 @@ pub struct AcceptorConfig {
     pub foreign_alpn: Vec<Vec<u8>>,
     /// Protocol versions. Default TLS 1.3 alone.
     pub versions: Versions,
+    /// Whether entries of `known_peers` follow a peer to its next key. Default: those that no
+    /// person confirmed.
+    pub succession: SuccessionPolicy,
 }
 
 impl Default for AcceptorConfig {
@@ -64,6 +68,7 @@ impl Default for AcceptorConfig {
             limits: Limits::default(),
             foreign_alpn: vec![ALPN_HTTP1.to_vec()],
             versions: Versions::default(),
+            succession: SuccessionPolicy::default(),
         }
     }
 }
@@ -82,7 +87,9 @@ pub struct Incoming<IO> {
     tls: server::TlsStream<IO>,
     chain: Arc<PresentedChain>,
     matter: Matter,
-    recognition: Recognition,
+    passed: Passed,
+    /// The membership that it joined for.
+    grant: Option<Grant>,
     /// Who it is.
     pub peer: PeerInfo,
     /// What it asks for.
@@ -198,6 +205,7 @@ impl Acceptor {
             direction: Direction::Accept,
             mode: self.config.mode,
             expectation: Expectation::default(),
+            succession: self.config.succession,
         };
         let verdict = matter.pass(&chain).await;
         let request = match tls.get_ref().1.alpn_protocol() {
@@ -205,8 +213,8 @@ impl Acceptor {
             other => Request::Foreign(other.map(<[u8]>::to_vec)),
         };
         let newcomer = || Newcomer::new(&chain, &request, remote);
-        let recognition = match verdict {
-            Ok(recognition) if !wants_to_join(&request) => Ok(recognition),
+        let admitted = match verdict {
+            Ok(passed) if !wants_to_join(&request) => Ok(Admitted::from(passed)),
             // An invitation counts for a peer that is known already, too: it may carry grants.
             Ok(_) => enrolment::redeem(&matter, &chain, newcomer(), exporter(&tls)?).await,
             Err(GateError::Refused(refusal)) if enrolment::may_redeem(refusal.reason) => {
@@ -225,11 +233,11 @@ impl Acceptor {
                 Err(Reason::StoreError)
             }
         };
-        match recognition {
-            Ok(recognition) => Ok(Incoming {
+        match admitted {
+            Ok(Admitted { passed, grant }) => Ok(Incoming {
                 peer: PeerInfo::new(
                     &chain,
-                    recognition.clone(),
+                    passed.recognition.clone(),
                     Direction::Accept,
                     remote,
                     tls.get_ref().1.protocol_version(),
@@ -237,7 +245,8 @@ impl Acceptor {
                 tls,
                 chain,
                 matter,
-                recognition,
+                passed,
+                grant,
                 request,
                 _place: place,
                 deadline,
@@ -281,7 +290,7 @@ impl Acceptor {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Incoming<IO> {
-    /// Answers ACCEPT. While the connection is open, `rule` is asked again on the peer's
+    /// Answers ACCEPT, and to a peer that joins a network, its membership. While the connection is open, `rule` is asked again on the peer's
     /// recognition whenever the store changes: what it refuses ends the connection.
     ///
     /// # Errors
@@ -290,15 +299,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Incoming<IO> {
         mut self,
         rule: impl Fn(&Recognition) -> Result<(), Reason> + Send + Sync + 'static,
     ) -> Result<(PeerStream<IO>, PeerInfo), AcceptError> {
-        if let Err(reason) = rule(&self.recognition) {
+        if let Err(reason) = rule(&self.passed.recognition) {
             return Err(self.refuse(reason).await);
         }
-        let session = self.matter.enter(&self.chain, &self.recognition);
+        let session = self.matter.enter(&self.chain, &self.passed);
         session.bind(Box::new(rule) as Rule);
         // What changed while the rule was not bound yet is noticed here.
-        let endpoint = &self.matter.endpoint;
-        let asked = session.ask(&endpoint.store.snapshot(), endpoint.clock.now());
-        if let Err(reason) = asked {
+        if let Err(reason) = self.matter.ask_again(&session, &self.passed) {
             return Err(self.refuse(reason).await);
         }
         if matches!(self.request, Request::Comity(_)) {
@@ -311,6 +318,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Incoming<IO> {
                 Err(_) => return Err(AcceptError::Timeout),
             }
         }
+        if let Some(grant) = self.grant.take() {
+            send_grant(&mut self.tls, &grant).await?;
+        }
         let stream = PeerStream::new(Box::new(TlsStream::Server(self.tls)), session);
         Ok((stream, self.peer))
     }
@@ -320,14 +330,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Incoming<IO> {
     pub async fn refuse(mut self, reason: Reason) -> AcceptError {
         say_no(&mut self.tls, &self.request, reason).await;
         AcceptError::Refused {
-            peer: self.recognition.peer,
+            peer: self.passed.recognition.peer,
             reason,
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.matter.endpoint
+    }
+
+    pub(crate) fn chain(&self) -> &Arc<PresentedChain> {
+        &self.chain
+    }
+
+    /// The first bytes of a foreign peer, which stay there to be read: what came in one record. None
+    /// when it sends nothing before its time to shake hands is over, or has closed.
+    pub async fn first_bytes(&mut self) -> &[u8] {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        match tokio::time::timeout(left, self.tls.fill_buf()).await {
+            Ok(Ok(bytes)) => bytes,
+            // Whoever reads next meets the same error.
+            Ok(Err(_)) | Err(_) => &[],
         }
     }
 
     /// How the peer was recognised, for [`comity_trust::authorise`].
     pub fn recognition(&self) -> &Recognition {
-        &self.recognition
+        &self.passed.recognition
     }
 
     /// What the live comparison needs.
@@ -338,7 +367,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Incoming<IO> {
         Ok(LiveContext {
             role: Role::Acceptor,
             exporter: export(&self.tls, live::EXPORTER_LABEL)?,
-            dialer: self.recognition.peer,
+            dialer: self.passed.recognition.peer,
             acceptor: PeerId::Node(self.matter.endpoint.credentials.node_id()),
         })
     }

@@ -140,13 +140,11 @@ impl Credentials {
     }
 
     /// Presents these memberships in all handshakes from now on, the first ones where there is not
-    /// room for all. Those that are not for our key, or over, are left out.
+    /// room for all.
     ///
     /// A dialler that is asked for a network presents that one first, see
     /// [`DialRequest::network`](crate::DialRequest::network).
-    pub fn set_memberships(&self, mut memberships: Vec<Membership>, now: UnixTime) {
-        let node = self.node_id();
-        memberships.retain(|membership| membership.is_ours(&node, now));
+    pub fn set_memberships(&self, memberships: Vec<Membership>) {
         let replacing = self.replacing.lock();
         let _replacing = replacing.unwrap_or_else(PoisonError::into_inner);
         let current = self.current.load();
@@ -181,6 +179,15 @@ impl Credentials {
         let current = self.current.load();
         keys.extend([current.leaves.serve.hash, current.leaves.dial.hash]);
         keys
+    }
+
+    /// The chain that we would present with these certificates and no others.
+    pub(crate) fn chain_with(&self, membership: &[Vec<u8>]) -> Vec<Vec<u8>> {
+        let current = self.current.load();
+        let mut chain = vec![current.leaves.serve.certificate.clone()];
+        chain.extend_from_slice(membership);
+        chain.push(self.root.clone());
+        chain
     }
 
     /// When the current pair wants renewal: two thirds into its life, with jitter, so that

@@ -6,26 +6,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_certs::{ChainError, PresentedChain};
-use comity_identity::PeerId;
+use comity_identity::{NodeId, PeerId};
 use comity_store::UpdateError;
 use comity_trust::invitation::{Invitation, JoinStatement};
-use comity_trust::{Direction, Expectation, Mode, Phase, Reason, Refusal};
+use comity_trust::{Direction, Expectation, Mode, Phase, Reason, Refusal, SuccessionPolicy};
 use rustls::pki_types::ServerName;
 use rustls::{AlertDescription, ClientConnection};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tokio_rustls::{TlsConnector, TlsStream};
 
 use crate::config::{self, ALPN_COMITY, Offer, Versions, refuse_old_comity};
 use crate::endpoint::Endpoint;
 use crate::enrolment::JOIN_EXPORTER;
 use crate::frame::{FrameError, FrameType, read_frame, write_frame};
-use crate::gate::{GateError, Matter};
+use crate::gate::{GateError, Matter, Memory};
 use crate::hello::{
     Hello, InvitationProof, ServiceName, SubProtocol, decode_accept, decode_refuse,
 };
 use crate::live::{self, LiveContext, Role};
+use crate::network::{Grant, GrantError, VerifiedGrant, receive_grant};
 use crate::peer::PeerInfo;
 use crate::stream::PeerStream;
 use crate::verifier::{DialVerifier, Evidence};
@@ -58,6 +60,12 @@ pub struct DialRequest {
     pub alpn: Alpn,
     /// Which protocol versions.
     pub versions: Versions,
+    /// The network that the dial is about, if it is about one: its membership is presented first.
+    /// Without it, the one in which the peer must be.
+    pub network: Option<NodeId>,
+    /// Whether an entry of `known_peers` follows the peer to its next key. Default: those that no
+    /// person confirmed.
+    pub succession: SuccessionPolicy,
 }
 
 impl DialRequest {
@@ -71,6 +79,8 @@ impl DialRequest {
             wish,
             alpn: Alpn::default(),
             versions: Versions::default(),
+            network: None,
+            succession: SuccessionPolicy::default(),
         }
     }
 
@@ -116,6 +126,8 @@ pub enum Wish {
     Join(Arc<Invitation>, Option<String>),
     /// The live comparison.
     Verify,
+    /// Bundles and memberships, see [`Connection::exchange_bundles`].
+    Network,
 }
 
 /// What is offered in ALPN. The offer never depends on what the store knows.
@@ -142,6 +154,17 @@ pub struct Connection<IO> {
     pub accepted: bool,
     /// What the live comparison needs, if that was the wish.
     pub live: Option<LiveContext>,
+    /// The membership that an invitation brought, if it was for a network.
+    pub grant: Option<Box<VerifiedGrant>>,
+}
+
+/// What came of an invitation.
+#[derive(Debug)]
+pub struct Joined {
+    /// Who invited us.
+    pub inviter: PeerInfo,
+    /// Our membership, if the invitation was for a network. To be stored and presented.
+    pub grant: Option<Box<VerifiedGrant>>,
 }
 
 /// Why there is no connection.
@@ -188,6 +211,9 @@ pub enum DialError {
     /// It took longer than 20 seconds.
     #[error("the peer did not answer in {} seconds", DIAL_TIMEOUT.as_secs())]
     Timeout,
+    /// The peer accepted our invitation, but the membership that it gave us for it does not hold.
+    #[error("the membership that the peer gave us does not hold: {0}")]
+    Grant(#[from] GrantError),
     /// What we remember could not be read, or the first key not be recorded. No data was sent.
     #[error("cannot decide: {0}")]
     Store(#[from] UpdateError),
@@ -227,12 +253,41 @@ impl Dialer {
             })?;
             // A refusal to set it costs speed only.
             drop(tcp.set_nodelay(true));
-            let remote = tcp.peer_addr().ok();
-            self.shake_hands(tcp, remote, request).await
+            Ok::<_, DialError>(tcp)
         };
-        tokio::time::timeout(DIAL_TIMEOUT, connect)
+        let started = Instant::now();
+        let tcp = tokio::time::timeout(DIAL_TIMEOUT, connect)
             .await
-            .map_err(|_| DialError::Timeout)?
+            .map_err(|_| DialError::Timeout)??;
+        let remote = tcp.peer_addr().ok();
+        let left = DIAL_TIMEOUT.saturating_sub(started.elapsed());
+        self.handshake_within(left, tcp, remote, request).await
+    }
+
+    /// Redeems an invitation at one of its addresses, and so joins the network that it is for, if
+    /// it is for one. Nothing is recorded here: not the inviter, and not the membership.
+    ///
+    /// # Errors
+    /// See [`DialError`]. After [`DialError::Grant`], and whenever the answer was lost, the
+    /// invitation is ours: it may be redeemed again.
+    pub async fn join(
+        &self,
+        host: &str,
+        port: u16,
+        invitation: Arc<Invitation>,
+        name: Option<String>,
+    ) -> Result<Joined, DialError> {
+        let expectation = Expectation {
+            id: Some(PeerId::Node(invitation.inviter)),
+            ..Expectation::default()
+        };
+        let wish = Wish::Join(invitation, name);
+        let request = DialRequest::new(expectation, Mode::Pin, wish);
+        let connection = self.dial(host, port, request).await?;
+        Ok(Joined {
+            inviter: connection.peer,
+            grant: connection.grant,
+        })
     }
 
     /// Shakes hands over a transport of the caller's.
@@ -248,9 +303,46 @@ impl Dialer {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        tokio::time::timeout(DIAL_TIMEOUT, self.shake_hands(io, remote, request))
+        self.handshake_within(DIAL_TIMEOUT, io, remote, request)
             .await
-            .map_err(|_| DialError::Timeout)?
+    }
+
+    async fn handshake_within<IO>(
+        &self,
+        time: Duration,
+        io: IO,
+        remote: Option<SocketAddr>,
+        request: DialRequest,
+    ) -> Result<Connection<IO>, DialError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let network = match &request.wish {
+            Wish::Join(invitation, _) => invitation.network_id,
+            _ => None,
+        };
+        let shaken = tokio::time::timeout(time, self.shake_hands(io, remote, request));
+        let mut connection = shaken.await.map_err(|_| DialError::Timeout)??;
+        if let Some(network) = network {
+            // It has a time of its own: a bundle may be large, and a connection slow.
+            let grant = receive_grant(&mut connection.stream, network)
+                .await
+                .map_err(frame_error)?;
+            connection.grant = Some(Box::new(self.verify_grant(grant, network).await?));
+        }
+        Ok(connection)
+    }
+
+    async fn verify_grant(
+        &self,
+        grant: Grant,
+        network: NodeId,
+    ) -> Result<VerifiedGrant, DialError> {
+        let credentials = Arc::clone(&self.endpoint.credentials);
+        let now = self.endpoint.clock.now();
+        let verify = move || VerifiedGrant::verify(grant, &network, &credentials, now);
+        let verified = tokio::task::spawn_blocking(verify).await;
+        Ok(verified.map_err(|error| DialError::Internal(error.to_string()))??)
     }
 
     async fn shake_hands<IO>(
@@ -263,22 +355,24 @@ impl Dialer {
         IO: AsyncRead + AsyncWrite + Unpin,
     {
         let offer = request.offer();
+        let network = request.network.or(request.expectation.network);
         let matter = Matter {
             endpoint: self.endpoint.clone(),
             direction: Direction::Dial,
             mode: request.mode,
             expectation: request.expectation,
+            succession: request.succession,
         };
-        let (mut tls, chain) = self.connect(io, &matter, offer).await?;
+        let (mut tls, chain) = self.connect(io, &matter, offer, network).await?;
         let chain = Arc::new(chain);
-        let recognition = matter
+        let passed = matter
             .pass(&chain)
             .await
             .map_err(|e| gate_error(e, &chain))?;
         let speaks_comity = tls.get_ref().1.alpn_protocol() == Some(ALPN_COMITY);
         let needs_comity = !matches!(request.wish, Wish::Service(None));
         let accepted = if speaks_comity {
-            let hello = self.hello(&request.wish, tls.get_ref().1, recognition.peer)?;
+            let hello = self.hello(&request.wish, tls.get_ref().1, passed.recognition.peer)?;
             open(&mut tls, &hello).await?;
             true
         } else if needs_comity {
@@ -291,18 +385,19 @@ impl Dialer {
                 role: Role::Dialer,
                 exporter: export(tls.get_ref().1, live::EXPORTER_LABEL)?,
                 dialer: PeerId::Node(self.endpoint.credentials.node_id()),
-                acceptor: recognition.peer,
+                acceptor: passed.recognition.peer,
             }),
             _ => None,
         };
-        let session = matter.enter(&chain, &recognition);
+        let session = matter.enter(&chain, &passed);
         let version = tls.get_ref().1.protocol_version();
-        let peer = PeerInfo::new(&chain, recognition, Direction::Dial, remote, version);
+        let peer = PeerInfo::new(&chain, passed.recognition, Direction::Dial, remote, version);
         Ok(Connection {
             stream: PeerStream::new(Box::new(TlsStream::Client(tls)), session),
             peer,
             accepted,
             live,
+            grant: None,
         })
     }
 
@@ -311,6 +406,7 @@ impl Dialer {
         io: IO,
         matter: &Matter,
         offer: Offer,
+        network: Option<NodeId>,
     ) -> Result<(tokio_rustls::client::TlsStream<IO>, PresentedChain), DialError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
@@ -319,7 +415,7 @@ impl Dialer {
             let (matter, snapshot) = (matter.clone(), self.endpoint.latest().await);
             let now = self.endpoint.clock.now();
             move |chain: &PresentedChain| {
-                matter.decide(chain, &snapshot.known, Phase::Certificate, now)
+                matter.decide(chain, Memory::of(&snapshot), Phase::Certificate, now)
             }
         };
         let verifier = Arc::new(DialVerifier::new(Box::new(judge)));
@@ -327,7 +423,7 @@ impl Dialer {
         let no_name = || ServerName::try_from(NO_NAME).expect("a valid name");
         let config = config::client(
             Arc::clone(&verifier),
-            self.endpoint.credentials.client_resolver(None),
+            self.endpoint.credentials.client_resolver(network),
             offer,
         )
         .map_err(|error| DialError::Internal(error.to_string()))?;
@@ -338,7 +434,7 @@ impl Dialer {
             (Ok(tls), Evidence::Chain(chain)) => Ok((tls, chain)),
             (Ok(_), _) => Err(DialError::Internal("no chain was verified".to_owned())),
             (Err(_), Evidence::Refused(chain, refusal)) => Err(DialError::Refused {
-                refusal: Box::new(refusal),
+                refusal,
                 chain: Box::new(chain),
             }),
             (Err(_), Evidence::Unreadable(error)) => Err(DialError::BadChain(error)),
@@ -358,6 +454,7 @@ impl Dialer {
                 ..Hello::new(SubProtocol::Tunnel)
             },
             Wish::Verify => Hello::new(SubProtocol::Verify),
+            Wish::Network => Hello::new(SubProtocol::Network),
             Wish::Join(invitation, name) => {
                 let PeerId::Node(inviter) = acceptor else {
                     return Err(DialError::NotComity);

@@ -1,14 +1,25 @@
 //! What every dialer and acceptor of one node shares.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use comity_certs::Anchor;
-use comity_store::{Home, Invitations, PeerStore, Pending, Snapshot, StoreError};
+use comity_identity::NodeId;
+use comity_store::{
+    Home, Invitations, NetworkError, NetworkStore, PeerStore, Pending, Snapshot, StoreError,
+    Updated,
+};
 use tokio::task::JoinSet;
 
 use crate::clock::Clock;
 use crate::credentials::Credentials;
+use crate::limits::Subscribers;
+use crate::memberships::Membership;
+use crate::network::{Grant, Holdings, Issuer, Issuers, VerifiedGrant};
 use crate::session::Registry;
+
+/// How often memberships are looked at although nothing changed: one may be over.
+const MEMBERSHIPS_EVERY: Duration = Duration::from_secs(3600);
 
 /// A node's side of every connection: its credentials, its memory, its open connections and its
 /// clock. Cheap to clone.
@@ -20,6 +31,9 @@ pub struct Endpoint {
     pub(crate) clock: Clock,
     pub(crate) invitations: Arc<Invitations>,
     pub(crate) pending: Arc<Pending>,
+    pub(crate) issuer: Issuers,
+    pub(crate) holdings: Arc<Holdings>,
+    pub(crate) subscribers: Subscribers,
     roots: Roots,
 }
 
@@ -52,6 +66,9 @@ impl Endpoint {
             store: Arc::new(PeerStore::open(home, command)?),
             invitations: Arc::new(Invitations::new(home, command)),
             pending: Arc::new(Pending::new(home, command)),
+            issuer: Issuers::default(),
+            holdings: Arc::default(),
+            subscribers: Subscribers::default(),
             registry: Registry::new(),
             clock: Clock::system(),
             roots: Roots::System(Arc::default()),
@@ -69,6 +86,14 @@ impl Endpoint {
     #[must_use]
     pub fn with_roots(mut self, roots: Vec<Anchor>) -> Self {
         self.roots = Roots::Given(Arc::new(roots));
+        self
+    }
+
+    /// The same endpoint, which makes peers members of networks: invitations to a network are
+    /// redeemed, and memberships renewed. Without an issuer, neither is.
+    #[must_use]
+    pub fn with_issuer(mut self, issuer: Arc<dyn Issuer>) -> Self {
+        self.issuer = Issuers::of(issuer);
         self
     }
 
@@ -92,6 +117,11 @@ impl Endpoint {
         &self.pending
     }
 
+    /// The networks that we know.
+    pub fn networks(&self) -> &NetworkStore {
+        self.store.networks()
+    }
+
     /// The open connections.
     pub fn registry(&self) -> &Registry {
         &self.registry
@@ -103,7 +133,7 @@ impl Endpoint {
     }
 
     /// Starts the tasks that keep the endpoint honest: live reload of the store, enforcement on
-    /// open connections, renewal of leaves. Dropping the set stops them.
+    /// open connections, renewal of leaves, memberships. Dropping the set stops them.
     pub fn upkeep(&self) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let store = Arc::clone(&self.store);
@@ -111,7 +141,89 @@ impl Endpoint {
         let (registry, snapshots) = (self.registry.clone(), self.store.watch());
         tasks.spawn(registry.run(snapshots, self.clock.clone()));
         tasks.spawn(Arc::clone(&self.credentials).keep_fresh(self.clock.clone()));
+        tasks.spawn(self.clone().follow_memberships());
         tasks
+    }
+
+    /// Takes a bundle that somebody showed, whoever it was: it proves itself. When this returns,
+    /// decisions rest on it. Blocks.
+    ///
+    /// # Errors
+    /// See [`NetworkStore::update_bundle`].
+    pub fn take_bundle(&self, network: &NodeId, bytes: &[u8]) -> Result<Updated, NetworkError> {
+        let taken = self
+            .networks()
+            .update_bundle(network, bytes, self.clock.now());
+        if let Err(NetworkError::Frozen { since, .. }) = &taken {
+            tracing::error!(
+                network = %network, %since,
+                "two bundles of a network contradict each other: somebody else has a key of its authority"
+            );
+        }
+        // Also what was refused may have withdrawn something.
+        self.store.poll_changes();
+        taken
+    }
+
+    /// Keeps a membership that was verified, in place of the one that we have of that network, and
+    /// presents it from now on. Blocks.
+    ///
+    /// # Errors
+    /// When the network is not known here, or the membership cannot be made durable.
+    pub fn take_grant(&self, verified: &VerifiedGrant) -> Result<(), NetworkError> {
+        let Grant {
+            network,
+            membership,
+            bundle,
+        } = verified.grant();
+        // An older bundle says nothing against the membership that came with it.
+        let taken = self.take_bundle(network, bundle);
+        if let Err(error @ (NetworkError::Store(_) | NetworkError::Unknown(_))) = taken {
+            return Err(error);
+        }
+        self.networks()
+            .set_membership(network, membership.clone())?;
+        self.present_memberships()
+    }
+
+    /// Presents the memberships that the home has. [`Endpoint::upkeep`] does it whenever they
+    /// change; whoever does without calls it once. Blocks.
+    ///
+    /// # Errors
+    /// When they cannot be read; what is presented then stays.
+    pub fn present_memberships(&self) -> Result<(), NetworkError> {
+        let (node, now) = (self.credentials.node_id(), self.clock.now());
+        let records = self.networks().list()?;
+        let memberships = records
+            .iter()
+            .filter_map(|record| Membership::of(record.network, &record.membership, &node, now));
+        self.credentials.set_memberships(memberships.collect());
+        Ok(())
+    }
+
+    /// Presents the memberships again whenever what is known of networks changes, and now and then,
+    /// because they end. Runs until the store is gone.
+    async fn follow_memberships(self) {
+        let mut snapshots = self.store.watch();
+        loop {
+            let endpoint = self.clone();
+            let presented = tokio::task::spawn_blocking(move || endpoint.present_memberships());
+            match presented.await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "memberships cannot be read"),
+                Err(error) => tracing::warn!(%error, "memberships cannot be read"),
+            }
+            let before = Arc::clone(&snapshots.borrow_and_update().networks);
+            let changed = async {
+                while snapshots.changed().await.is_ok() {
+                    if !Arc::ptr_eq(&before, &snapshots.borrow_and_update().networks) {
+                        return;
+                    }
+                }
+                std::future::pending().await
+            };
+            drop(tokio::time::timeout(MEMBERSHIPS_EVERY, changed).await);
+        }
     }
 
     /// What the store says now, whether or not [`Endpoint::upkeep`] runs: a process that dials twice

@@ -10,13 +10,15 @@ use comity_store::{
 };
 use comity_trust::invitation::{self, JoinStatement};
 use comity_trust::{
-    Confirmed, Edit, Entry, Invitee, KnownPeers, Mode, Name, Names, Origin, Pin, Reason,
-    Recognition, Side, Verdict, What,
+    Confirmed, Edit, Entry, Invitee, KnownPeers, Mode, Name, Names, Origin, Pin, Reason, Side,
+    Verdict, What,
 };
 
 use crate::acceptor::Request;
-use crate::gate::{GateError, Matter};
+use crate::endpoint::Endpoint;
+use crate::gate::{GateError, Matter, Memory, Passed};
 use crate::hello::InvitationProof;
+use crate::network::{Grant, root_of};
 
 /// The exporter label of the proof (RFC 8446 section 7.5): it binds the proof to one connection.
 pub(crate) const JOIN_EXPORTER: &[u8] = b"EXPORTER-comity-join-v1";
@@ -59,6 +61,23 @@ impl Newcomer {
     }
 }
 
+/// A peer that is let in.
+#[derive(Clone, Debug)]
+pub(crate) struct Admitted {
+    pub(crate) passed: Passed,
+    /// The membership that its invitation is for.
+    pub(crate) grant: Option<Grant>,
+}
+
+impl From<Passed> for Admitted {
+    fn from(passed: Passed) -> Self {
+        Self {
+            passed,
+            grant: None,
+        }
+    }
+}
+
 /// Whether a refusal for `reason` may be overcome by an invitation: only that of a stranger.
 pub(crate) fn may_redeem(reason: Reason) -> bool {
     matches!(reason, Reason::Unknown | Reason::Pending)
@@ -67,21 +86,27 @@ pub(crate) fn may_redeem(reason: Reason) -> bool {
 /// Redeems the newcomer's invitation: verifies the proof, binds the invitation to the newcomer's
 /// key, and enters the newcomer as a known peer; each durable before the next. A crash in between
 /// leaves an invitation that the same key may redeem again.
+///
+/// If the invitation is for a network, its issuer then makes the newcomer a member. That happens
+/// again whenever the same key asks again: a membership that was lost on its way is given anew, and
+/// whether the key may still have one is the issuer's affair.
 pub(crate) async fn redeem(
     matter: &Matter,
     chain: &Arc<PresentedChain>,
     newcomer: Newcomer,
     exporter: [u8; 32],
-) -> Result<Recognition, Reason> {
+) -> Result<Admitted, Reason> {
     let task = {
         let (matter, chain) = (matter.clone(), Arc::clone(chain));
         move || redeem_blocking(&matter, &chain, &newcomer, &exporter)
     };
-    tokio::task::spawn_blocking(task)
-        .await
-        .unwrap_or(Err(Reason::StoreError))?;
+    let invitation = blocking(task).await?;
     match matter.pass(chain).await {
-        Ok(recognition) => Ok(recognition),
+        Ok(passed) => {
+            let (matter, chain) = (matter.clone(), Arc::clone(chain));
+            let grant = blocking(move || admit(&matter.endpoint, &chain, &invitation)).await?;
+            Ok(Admitted { passed, grant })
+        }
         // It was entered once and has been removed since: the invitation is used up.
         Err(GateError::Refused(refusal)) if may_redeem(refusal.reason) => {
             Err(Reason::InviteInvalid)
@@ -91,12 +116,36 @@ pub(crate) async fn redeem(
     }
 }
 
+/// The membership that the invitation is for.
+fn admit(
+    endpoint: &Endpoint,
+    chain: &PresentedChain,
+    invitation: &Invitation,
+) -> Result<Option<Grant>, Reason> {
+    let Some(network) = &invitation.network_id else {
+        return Ok(None);
+    };
+    let issuer = endpoint.issuer.get().ok_or(Reason::WrongNetwork)?;
+    let root = root_of(chain).ok_or(Reason::Malformed)?;
+    let (label, now) = (invitation.label.as_deref(), endpoint.clock.now());
+    issuer
+        .admit(network, root, &invitation.roles, label, now)
+        .map(Some)
+}
+
+async fn blocking<T: Send + 'static>(
+    task: impl FnOnce() -> Result<T, Reason> + Send + 'static,
+) -> Result<T, Reason> {
+    let outcome = tokio::task::spawn_blocking(task).await;
+    outcome.unwrap_or(Err(Reason::StoreError))
+}
+
 fn redeem_blocking(
     matter: &Matter,
     chain: &PresentedChain,
     newcomer: &Newcomer,
     exporter: &[u8; 32],
-) -> Result<(), Reason> {
+) -> Result<Invitation, Reason> {
     // The other modes say themselves whom they let in.
     if !matches!(matter.mode, Mode::Enroll | Mode::Invite) {
         return Err(Reason::InviteInvalid);
@@ -118,15 +167,19 @@ fn redeem_blocking(
     statement
         .verify(&invitation.key.0, &proof.signature)
         .map_err(|_| Reason::InviteInvalid)?;
+    if invitation.network_id.is_some() && endpoint.issuer.get().is_none() {
+        // Where the authority's key is, it can still be redeemed.
+        return Err(Reason::WrongNetwork);
+    }
     let now = endpoint.clock.now();
     would_be_let_in(matter, chain, &invitation, now)?;
     let consumed = endpoint.invitations.consume(&id, &joiner, now);
     let invitation = match consumed.map_err(store_error)? {
         Consumed::First(invitation) => invitation,
         Consumed::Retry(invitation) if !was_entered(&invitation) => invitation,
-        // Its answer was lost, or what it got was taken from it since: nothing is given twice, and
+        // Its answer was lost, or what it got was taken from it since: nothing is entered twice, and
         // the gate decides on what is left.
-        Consumed::Retry(_) => return Ok(()),
+        Consumed::Retry(invitation) => return Ok(invitation),
         Consumed::Refused(cause) => {
             tracing::info!(peer = %joiner.short(), %cause, "invitation refused");
             return Err(Reason::InviteInvalid);
@@ -141,7 +194,7 @@ fn redeem_blocking(
     if let Err(error) = endpoint.pending.remove(&newcomer.peer) {
         tracing::warn!(error = %error, "the queue still lists a peer that joined");
     }
-    Ok(())
+    Ok(invitation)
 }
 
 /// Whether a proven invitation lets this chain in at all. An invitation is not used up, and nothing
@@ -153,16 +206,26 @@ fn would_be_let_in(
     now: UnixTime,
 ) -> Result<(), Reason> {
     let label = |text: &String| Name::label(text).ok();
+    let (roles, networks) = of_the_pin(invitation);
     let invitee = Invitee {
         label: invitation.label.as_ref().and_then(label),
         services: invitation.services.clone(),
-        roles: invitation.roles.clone(),
-        networks: invitation.networks.clone(),
+        roles: roles.to_vec(),
+        networks: networks.to_vec(),
     };
     let snapshot = matter.endpoint.store.poll_changes();
-    match matter.decide_invited(chain, &snapshot.known, &invitee, now) {
+    match matter.decide_invited(chain, Memory::of(&snapshot), &invitee, now) {
         Verdict::Accept(_) => Ok(()),
         Verdict::Refuse(refusal) => Err(refusal.reason),
+    }
+}
+
+/// The roles and networks that the joiner's entry gets. Those of a network come by its membership,
+/// and end with that: an entry would outlive it.
+fn of_the_pin(invitation: &Invitation) -> (&[String], &[String]) {
+    match invitation.network_id {
+        Some(_) => (&[], &[]),
+        None => (&invitation.roles, &invitation.networks),
     }
 }
 
@@ -180,12 +243,13 @@ fn enter(
     let peer = PeerId::Node(*joiner);
     let claimed = newcomer.claimed_name.as_deref();
     let suffixed = claimed.map(|name| label_of_claim(name, peer));
+    let (roles, networks) = of_the_pin(invitation);
     let admission = Admittance {
         peer,
         wanted_label: invitation.label.as_deref().or(suffixed.as_deref()),
         services: &invitation.services,
-        roles: &invitation.roles,
-        networks: &invitation.networks,
+        roles,
+        networks,
         next: newcomer.next,
         origin: Origin::Invite,
         now,

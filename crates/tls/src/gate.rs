@@ -12,8 +12,8 @@ use comity_certs::{Form, PresentedChain};
 use comity_identity::UnixTime;
 use comity_store::{Change, Deed, Snapshot, StoreError, UpdateError};
 use comity_trust::{
-    Direction, Edit, Entry, Expectation, Invited, Invitee, KnownPeers, Mode, Networks, Phase,
-    Query, Recognition, Refusal, SuccessionPolicy, Verdict, decide,
+    Direction, Edit, Entry, Expectation, Invited, Invitee, KnownPeers, Mode, Networks, Phase, Pin,
+    Query, Reason, Recognition, Refusal, Succeeded, SuccessionPolicy, Verdict, What, decide,
 };
 use thiserror::Error;
 
@@ -27,6 +27,16 @@ pub(crate) struct Matter {
     pub(crate) direction: Direction,
     pub(crate) mode: Mode,
     pub(crate) expectation: Expectation,
+    pub(crate) succession: SuccessionPolicy,
+}
+
+/// A peer that passed the gate.
+#[derive(Clone, Debug)]
+pub(crate) struct Passed {
+    pub(crate) recognition: Recognition,
+    /// The snapshot on which that rests. While it is the newest, there is nothing to ask again, and
+    /// the signatures of a path need not be verified once more.
+    pub(crate) epoch: u64,
 }
 
 /// Why the gate stayed shut.
@@ -52,33 +62,55 @@ impl GateError {
     }
 }
 
+/// In the audit log: an entry followed its peer to another key.
+const SUCCESSION: &str = "succession";
+
+/// In the audit log: an entry is frozen.
+const FORKED: &str = "forked";
+
+/// What a decision rests on besides the peer's chain.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Memory<'a> {
+    known: &'a KnownPeers,
+    networks: &'a Networks,
+}
+
+impl<'a> Memory<'a> {
+    pub(crate) fn of(snapshot: &'a Snapshot) -> Self {
+        Self {
+            known: &snapshot.known,
+            networks: &snapshot.networks,
+        }
+    }
+}
+
 impl Matter {
-    /// Decides in `phase` on what `known` says.
+    /// Decides in `phase` on what `memory` says.
     pub(crate) fn decide(
         &self,
         chain: &PresentedChain,
-        known: &KnownPeers,
+        memory: Memory<'_>,
         phase: Phase,
         now: UnixTime,
     ) -> Verdict {
-        self.ask(chain, known, phase, Invited::No, now)
+        self.ask(chain, memory, phase, Invited::No, now)
     }
 
     /// Decides as the gate would about a peer that proved an invitation.
     pub(crate) fn decide_invited(
         &self,
         chain: &PresentedChain,
-        known: &KnownPeers,
+        memory: Memory<'_>,
         invitee: &Invitee,
         now: UnixTime,
     ) -> Verdict {
-        self.ask(chain, known, Phase::Gate, Invited::Proven(invitee), now)
+        self.ask(chain, memory, Phase::Gate, Invited::Proven(invitee), now)
     }
 
     fn ask(
         &self,
         chain: &PresentedChain,
-        known: &KnownPeers,
+        memory: Memory<'_>,
         phase: Phase,
         invited: Invited<'_>,
         now: UnixTime,
@@ -96,86 +128,123 @@ impl Matter {
             phase,
             chain,
             expectation: &self.expectation,
-            known,
+            known: memory.known,
             system_roots: roots,
             own: &own,
-            networks: &Networks::empty(),
-            succession: SuccessionPolicy::default(),
+            networks: memory.networks,
+            succession: self.succession,
             invited,
             now,
         })
     }
 
     /// Decides after the handshake; records what the mode remembers.
-    pub(crate) async fn pass(&self, chain: &Arc<PresentedChain>) -> Result<Recognition, GateError> {
+    pub(crate) async fn pass(&self, chain: &Arc<PresentedChain>) -> Result<Passed, GateError> {
         let matter = self.clone();
         let chain = Arc::clone(chain);
         let decision = tokio::task::spawn_blocking(move || matter.pass_blocking(&chain));
         decision.await.map_err(|_| GateError::Interrupted)?
     }
 
-    fn pass_blocking(&self, chain: &PresentedChain) -> Result<Recognition, GateError> {
+    fn pass_blocking(&self, chain: &PresentedChain) -> Result<Passed, GateError> {
         let now = self.endpoint.clock.now();
         let snapshot = self.endpoint.store.poll_changes();
-        let verdict = self.decide(chain, &snapshot.known, Phase::Gate, now);
+        let verdict = self.decide(chain, Memory::of(&snapshot), Phase::Gate, now);
         if recording(&verdict).is_none() {
-            return accepted(verdict);
+            return accepted(verdict, snapshot.epoch);
         }
-        let (verdict, _) = self.endpoint.store.decide_and_record(|known| {
-            let verdict = self.decide(chain, known, Phase::Gate, now);
+        let (verdict, after) = self.endpoint.store.decide_and_record(|known| {
+            let networks = &snapshot.networks;
+            let verdict = self.decide(chain, Memory { known, networks }, Phase::Gate, now);
             let change = recording(&verdict);
             (verdict, change)
         })?;
-        accepted(verdict)
+        raise_alarm(&verdict);
+        accepted(verdict, after.epoch)
     }
 
-    /// Enters the connection into the registry, and asks once more in case the store changed
-    /// between the gate and now.
-    pub(crate) fn enter(
-        &self,
-        chain: &Arc<PresentedChain>,
-        recognition: &Recognition,
-    ) -> Arc<Session> {
+    /// Enters the connection into the registry, and asks once more if the store changed between the
+    /// gate and now.
+    pub(crate) fn enter(&self, chain: &Arc<PresentedChain>, passed: &Passed) -> Arc<Session> {
         let matter = self.clone();
         let chain = Arc::clone(chain);
         let question = move |snapshot: &Snapshot, now: UnixTime| {
-            matter.decide(&chain, &snapshot.known, Phase::Established, now)
+            matter.decide(&chain, Memory::of(snapshot), Phase::Established, now)
         };
         let endpoint = &self.endpoint;
-        let session = endpoint.registry.enter(recognition, Box::new(question));
-        if let Err(reason) = session.ask(&endpoint.store.snapshot(), endpoint.clock.now()) {
+        let question = Box::new(question);
+        let session = endpoint.registry.enter(&passed.recognition, question);
+        if let Err(reason) = self.ask_again(&session, passed) {
             session.end(reason);
         }
         session
+    }
+
+    /// Asks the question of an open connection, and its rule, if the store changed since the gate.
+    /// What changes later is the registry's affair.
+    pub(crate) fn ask_again(&self, session: &Session, passed: &Passed) -> Result<(), Reason> {
+        let snapshot = self.endpoint.store.snapshot();
+        match snapshot.epoch == passed.epoch {
+            true => Ok(()),
+            false => session.ask(&snapshot, self.endpoint.clock.now()),
+        }
     }
 }
 
 /// What the verdict wants remembered.
 fn recording(verdict: &Verdict) -> Option<Change> {
-    let (edit, action, peer) = match verdict {
+    let (edit, how, peer) = match verdict {
         Verdict::Accept(accepted) => (&accepted.record, accepted.how.token(), accepted.peer),
         Verdict::Refuse(refused) => (&refused.record, refused.reason.token(), refused.presented),
     };
     let edit = Edit::clone(edit.as_deref()?);
-    let (entry, action) = match &edit {
-        Edit::Add(entry) => (Some(&**entry), action),
-        Edit::Succeed { lines } => (lines.first().map(|line| &line.old), "succeed"),
-        _ => (None, action),
+    let (action, detail) = match &edit {
+        Edit::Add(entry) => (how, name_of(entry)),
+        Edit::Succeed { lines } => (SUCCESSION, lines.first().map(succeeded).unwrap_or_default()),
+        Edit::Freeze { lines, .. } => (FORKED, format!("lines {lines:?}")),
+        _ => (how, String::new()),
     };
-    let name = entry.and_then(Entry::display_name);
     Some(Change {
         deed: Deed {
             action: action.to_owned(),
             peer: Some(peer),
-            detail: name.map(ToString::to_string).unwrap_or_default(),
+            detail,
         },
         edit,
     })
 }
 
-fn accepted(verdict: Verdict) -> Result<Recognition, GateError> {
+fn name_of(entry: &Entry) -> String {
+    let name = entry.display_name();
+    name.map(ToString::to_string).unwrap_or_default()
+}
+
+/// Whom the peer was before, and whom it is now.
+fn succeeded(line: &Succeeded) -> String {
+    let id = |entry: &Entry| match &entry.what {
+        What::Pin(Pin::Node(id)) => id.to_string(),
+        _ => String::new(),
+    };
+    let new = line.new.last().map(id).unwrap_or_default();
+    format!("{} {} -> {new}", name_of(&line.old), id(&line.old))
+}
+
+/// A fork means that somebody else has a key: it must wake whoever reads the log.
+fn raise_alarm(verdict: &Verdict) {
+    if let Some(refusal) = verdict.refusal()
+        && matches!(refusal.record.as_deref(), Some(Edit::Freeze { .. }))
+    {
+        tracing::error!(
+            peer = %refusal.presented,
+            "statements of succession contradict each other: somebody else has the key of this peer. \
+             It is refused until `comity trust replace`, `remove` or `revoke` decides"
+        );
+    }
+}
+
+fn accepted(verdict: Verdict, epoch: u64) -> Result<Passed, GateError> {
     match verdict {
-        Verdict::Accept(recognition) => Ok(recognition),
+        Verdict::Accept(recognition) => Ok(Passed { recognition, epoch }),
         Verdict::Refuse(refusal) => Err(GateError::Refused(Box::new(refusal))),
     }
 }

@@ -71,7 +71,7 @@ pub use clock::Clock;
 pub use config::{ALPN_COMITY, ALPN_HTTP1, Versions};
 pub use credentials::{Credentials, CredentialsError, LeafProfile};
 pub use dialer::{
-    Alpn, Connection, DialError, DialRequest, Dialer, Wish, alert_of, expectation_at,
+    Alpn, Connection, DialError, DialRequest, Dialer, Joined, Wish, alert_of, expectation_at,
 };
 pub use endpoint::Endpoint;
 pub use enrolment::{Admittance, free_label};

@@ -29,11 +29,11 @@ use tokio_util::sync::CancellationToken;
 
 /// Connections of one endpoint that stay open to exchange bundles. A network of any size does with
 /// fewer: news are relayed by whoever has them. At worst each holds one megabyte in each direction.
-pub const MAX_SUBSCRIBERS: usize = 256;
+pub(crate) const MAX_SUBSCRIBERS: usize = 256;
 
 /// Of these, connections of one peer: one that is used, one that it opened after it lost that, and
 /// as many again for a second process.
-pub const MAX_SUBSCRIBERS_PER_PEER: usize = 4;
+pub(crate) const MAX_SUBSCRIBERS_PER_PEER: usize = 4;
 
 /// The budgets of an acceptor.
 #[derive(Clone, Debug)]

@@ -30,21 +30,29 @@ pub(crate) struct Selection<'a> {
 }
 
 impl Membership {
-    /// Divides the certificates of a grant: the first is the cross-certificate. `None` without one.
-    pub fn new(network: NodeId, certificates: &[Vec<u8>]) -> Option<Self> {
-        let (cross, issuing) = certificates.split_first()?;
+    /// What of the certificates of a grant is worth presenting by `node` at the time `now`: of the
+    /// cross-certificates for its key, the one that is good for longest, and what is above it. `None`
+    /// if there is none, or it is over: one for a key that we had before would only take room.
+    pub fn of(
+        network: NodeId,
+        certificates: &[Vec<u8>],
+        node: &NodeId,
+        now: UnixTime,
+    ) -> Option<Self> {
+        let parsed = certificates
+            .iter()
+            .map(|der| (der, Anchor::from_der(der).ok()));
+        let (ours, others): (Vec<_>, Vec<_>) = parsed
+            .filter_map(|(der, anchor)| Some((der, anchor?)))
+            .partition(|(_, anchor)| anchor.key() == node.key_hash());
+        let (cross, _) = ours
+            .into_iter()
+            .filter(|(_, anchor)| now <= anchor.not_after())
+            .max_by_key(|(_, anchor)| anchor.not_after())?;
         Some(Self {
             network,
             cross: cross.clone(),
-            issuing: issuing.to_vec(),
-        })
-    }
-
-    /// Whether it is worth presenting: for our key, and not over. The one of a key that we had
-    /// before would only take room.
-    pub(crate) fn is_ours(&self, node: &NodeId, now: UnixTime) -> bool {
-        Anchor::from_der(&self.cross).is_ok_and(|certificate| {
-            certificate.key() == node.key_hash() && now <= certificate.not_after()
+            issuing: others.into_iter().map(|(der, _)| der.clone()).collect(),
         })
     }
 }
@@ -112,12 +120,12 @@ mod tests {
     }
 
     /// A membership whose certificates are `length` bytes long and tell where they belong.
-    fn membership(of: u8, issuing: usize, length: usize) -> Membership {
+    fn membership(of: u8, issuing: u8, length: usize) -> Membership {
         Membership {
             network: network(of),
             cross: vec![of; length],
             issuing: (0..issuing)
-                .map(|nr| vec![100 + 10 * of + nr as u8; length])
+                .map(|nr| vec![100 + 10 * of + nr; length])
                 .collect(),
         }
     }

@@ -22,10 +22,26 @@
 //! part that does not follow, more than an honest peer sends, and a bundle that cannot be verified.
 
 mod budget;
+mod driver;
 mod exchange;
+mod grant;
+mod https;
+mod shared;
+mod transfer;
 mod wire;
 
+pub use driver::ExchangeError;
 pub use exchange::{
     ANSWER, ASSEMBLY, Event, Exchange, Holding, Input, KEEP_ALIVE, PUSH_GAP, SILENCE, Violation,
 };
-pub use wire::{CHUNK, Grant, MAX_BUNDLE, MAX_GRANT, MAX_MEMBERSHIP, MAX_SHARED, Standing};
+pub use grant::{GrantError, Issuer, VerifiedGrant};
+pub use https::{FetchError, Fetched, answer_http, fetch_bundle, is_bundle_request};
+pub use wire::{
+    CHUNK, Chunk, Grant, MAX_BUNDLE, MAX_GRANT, MAX_MEMBERSHIP, MAX_SHARED, Standing, decode_sync,
+    encode_sync,
+};
+
+pub(crate) use driver::root_of;
+pub(crate) use grant::Issuers;
+pub(crate) use shared::Holdings;
+pub(crate) use transfer::{receive_grant, send_grant};

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use comity_certs::{PresentedChain, SanName};
 use comity_identity::{PeerId, UnixTime};
-use comity_trust::{Direction, Grants, How, Recognition, Warning};
+use comity_trust::{Direction, Grants, How, Membership, Recognition, Warning};
 use rustls::ProtocolVersion;
 
 /// The peer of an accepted connection.
@@ -19,6 +19,8 @@ pub struct PeerInfo {
     pub how: How,
     /// What an authority scoped for it signed, or we granted: policy may read it.
     pub attested: Grants,
+    /// The networks that it is in, by certificates that count: attested as well.
+    pub memberships: Vec<Membership>,
     /// What the peer says of itself: for display, never for policy.
     pub claimed: Claims,
     /// What was accepted with a warning.
@@ -62,6 +64,7 @@ impl PeerInfo {
             label: recognition.label,
             how: recognition.how,
             attested: recognition.grants,
+            memberships: recognition.memberships,
             claimed: Claims::of(chain),
             warnings: recognition.warnings,
             direction,

@@ -30,7 +30,7 @@ enum SeenState {
     #[default]
     Nothing,
     Chain(PresentedChain),
-    Refused(PresentedChain, Refusal),
+    Refused(PresentedChain, Box<Refusal>),
     Unreadable(ChainError),
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum Evidence {
     /// A chain within limits. Whether its key is the peer's is what a finished handshake proves.
     Chain(PresentedChain),
     /// A chain that the dialler's callback refused.
-    Refused(PresentedChain, Refusal),
+    Refused(PresentedChain, Box<Refusal>),
     /// Something that is not a chain within limits.
     Unreadable(ChainError),
 }
@@ -121,7 +121,7 @@ impl ServerCertVerifier for DialVerifier {
                 Ok(ServerCertVerified::assertion())
             }
             Verdict::Refuse(refusal) => {
-                self.seen.set(SeenState::Refused(chain, refusal));
+                self.seen.set(SeenState::Refused(chain, Box::new(refusal)));
                 Err(Error::InvalidCertificate(
                     CertificateError::ApplicationVerificationFailure,
                 ))

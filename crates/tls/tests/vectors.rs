@@ -1,4 +1,4 @@
-//! The vector files under `tests/vectors/hello/`: headers, an empty line, and one frame in
+//! The vector files under `tests/vectors/hello/` and `network/`: headers, an empty line, and one frame in
 //! hexadecimal digits.
 
 use std::collections::BTreeMap;
@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use comity_tls::frame::{FrameError, FrameType, read_frame, write_frame};
 use comity_tls::hello::{Hello, decode_accept, decode_refuse};
+use comity_tls::network::{Chunk, Grant, MAX_BUNDLE, MAX_GRANT, decode_sync, encode_sync};
 use data_encoding::HEXLOWER;
 
 type Header = BTreeMap<String, String>;
@@ -13,7 +14,7 @@ type Header = BTreeMap<String, String>;
 #[tokio::test]
 async fn frames_read_as_their_vectors_say() {
     let mut files = 0;
-    for (path, stated, wire) in vectors("hello") {
+    for (path, stated, wire) in vectors("hello").into_iter().chain(vectors("network")) {
         let found = match describe(&wire).await {
             Ok(found) => found,
             Err(error) => Header::from([
@@ -24,7 +25,7 @@ async fn frames_read_as_their_vectors_say() {
         assert_eq!(found, stated, "{}", path.display());
         files += 1;
     }
-    assert!(files >= 20, "{files} vectors");
+    assert!(files >= 40, "{files} vectors");
 }
 
 /// Reads one frame and says what is in it.
@@ -61,9 +62,54 @@ async fn describe(wire: &[u8]) -> Result<Header, FrameError> {
             let unknown = "unknown to this version".to_owned();
             put("reason", reason.map_or(unknown, |r| r.token().to_owned()));
         }
-        FrameType::Live | FrameType::Grant | FrameType::Sync | FrameType::Bundle => {
-            panic!("what follows the opening has vectors of its own")
+        FrameType::Sync => {
+            let standings = decode_sync(&body)?;
+            let networks: Vec<String> = standings
+                .iter()
+                .map(|s| {
+                    format!(
+                        "{}@{}.{}",
+                        HEXLOWER.encode(s.network.as_bytes()),
+                        s.charter,
+                        s.sequence
+                    )
+                })
+                .collect();
+            let digests: Vec<String> = standings
+                .iter()
+                .map(|s| HEXLOWER.encode(&s.digest))
+                .collect();
+            put("frame", "sync".to_owned());
+            put("networks", networks.join(" "));
+            put("digests", digests.join(" "));
+            written_again(kind, &encode_sync(&standings), wire).await;
         }
+        FrameType::Bundle => {
+            let chunk = Chunk::decode(&body, MAX_BUNDLE)?;
+            put("frame", "bundle".to_owned());
+            put("network", HEXLOWER.encode(chunk.network.as_bytes()));
+            put("total", chunk.total.to_string());
+            put("offset", chunk.offset.to_string());
+            put("bytes", chunk.bytes.len().to_string());
+            written_again(kind, &chunk.encode(), wire).await;
+        }
+        // One part each.
+        FrameType::Grant => {
+            let chunk = Chunk::decode(&body, MAX_GRANT)?;
+            let grant = Grant::decode(chunk.bytes)?;
+            let membership: Vec<String> = grant
+                .membership
+                .iter()
+                .map(|der| HEXLOWER.encode(der))
+                .collect();
+            put("frame", "grant".to_owned());
+            put("network", HEXLOWER.encode(grant.network.as_bytes()));
+            put("membership", membership.join(" "));
+            put("bundle", HEXLOWER.encode(&grant.bundle));
+            assert_eq!(grant.encode(), chunk.bytes);
+            written_again(kind, &chunk.encode(), wire).await;
+        }
+        FrameType::Live => panic!("steps of the live comparison have vectors of their own"),
     }
     assert!(rest.is_empty(), "one frame in one vector");
     Ok(found)

@@ -1,6 +1,7 @@
 //! The sub-protocol `network` as a state machine: frames, holdings and time in; frames, bundles
 //! and time-outs out. The order of events is in [`crate::network`].
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::Arc;
@@ -112,8 +113,8 @@ pub enum Input {
 /// What an exchange wants done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A bundle arrived as a whole. Nothing in it is verified. One that cannot be verified, or is
-    /// older than what we hold, is a reason to end the connection.
+    /// A bundle arrived as a whole. Nothing in it is verified. One that cannot be verified is a
+    /// reason to end the connection; one that is older is none: ours may have come meanwhile.
     Bundle {
         /// The network that it is said to be of. We hold one of it.
         network: NodeId,
@@ -158,9 +159,10 @@ pub enum Violation {
 
 impl Holding {
     /// A bundle of `network` that we verified.
-    pub fn new(network: NodeId, sequence: u64, bundle: Arc<[u8]>) -> Self {
+    pub fn new(network: NodeId, charter: u64, sequence: u64, bundle: Arc<[u8]>) -> Self {
         let standing = Standing {
             network,
+            charter,
             sequence,
             digest: hash(&bundle),
         };
@@ -170,6 +172,22 @@ impl Holding {
     /// Of which network.
     pub fn network(&self) -> NodeId {
         self.standing.network
+    }
+
+    /// The bundle's bytes.
+    pub fn bundle(&self) -> &[u8] {
+        &self.bundle
+    }
+
+    /// What distinguishes it from every other bundle, as an HTTP entity tag.
+    pub(crate) fn entity_tag(&self) -> String {
+        let digest: String = self
+            .standing
+            .digest
+            .iter()
+            .map(|b| format!("{b:02x}"))
+            .collect();
+        format!("\"{}-{digest}\"", self.standing.sequence)
     }
 }
 
@@ -473,8 +491,12 @@ impl Share {
     fn has_news(&self) -> bool {
         let ours = &self.held.standing;
         self.theirs.is_some_and(|theirs| {
-            ours.sequence > theirs.sequence
-                || (ours.sequence == theirs.sequence && ours.digest != theirs.digest)
+            let order = |standing: &Standing| (standing.charter, standing.sequence);
+            match order(ours).cmp(&order(&theirs)) {
+                Ordering::Greater => true,
+                Ordering::Equal => ours.digest != theirs.digest,
+                Ordering::Less => false,
+            }
         })
     }
 }

@@ -28,7 +28,10 @@ pub const MAX_MEMBERSHIP: usize = comity_certs::limits::MAX_CERTIFICATES - 2;
 pub struct Standing {
     /// Which network.
     pub network: NodeId,
-    /// The sequence of its bundle; 0 without one.
+    /// The sequence of the authority's charter, which the order of bundles begins with: it is signed
+    /// by a root, and a bundle by a key that may be stolen.
+    pub charter: u64,
+    /// The sequence of the bundle.
     pub sequence: u64,
     /// SHA-256 of the bundle's bytes. Two bundles of one sequence are a fork, and whoever holds
     /// the one must see the other.
@@ -49,13 +52,15 @@ pub struct Grant {
 
 /// A part of a bundle or grant.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Chunk<'a> {
-    pub(crate) network: NodeId,
+pub struct Chunk<'a> {
+    /// Of which network.
+    pub network: NodeId,
     /// Bytes of the whole.
-    pub(crate) total: usize,
+    pub total: usize,
     /// Where this part begins: a multiple of [`CHUNK`].
-    pub(crate) offset: usize,
-    pub(crate) bytes: &'a [u8],
+    pub offset: usize,
+    /// The part.
+    pub bytes: &'a [u8],
 }
 
 /// The largest object that a frame type carries in parts.
@@ -67,13 +72,14 @@ pub(crate) const fn max_total(kind: FrameType) -> usize {
 }
 
 /// The body of a SYNC. `standings` must ascend by network, at most [`MAX_SHARED`] of them.
-pub(crate) fn encode_sync(standings: &[Standing]) -> Vec<u8> {
+pub fn encode_sync(standings: &[Standing]) -> Vec<u8> {
     let mut map = MapWriter::new();
     map.field(1, |e| {
         e.array(standings.len() as u64)?;
         for standing in standings {
-            e.array(3)?
+            e.array(4)?
                 .bytes(standing.network.as_bytes())?
+                .u64(standing.charter)?
                 .u64(standing.sequence)?
                 .bytes(&standing.digest)?;
         }
@@ -86,7 +92,7 @@ pub(crate) fn encode_sync(standings: &[Standing]) -> Vec<u8> {
 ///
 /// # Errors
 /// When it is malformed, names a network twice or out of order, or more than [`MAX_SHARED`].
-pub(crate) fn decode_sync(body: &[u8]) -> Result<Vec<Standing>, ContentError> {
+pub fn decode_sync(body: &[u8]) -> Result<Vec<Standing>, ContentError> {
     let mut standings = None;
     read_map(body, |key, d| {
         if key == 1 {
@@ -104,11 +110,12 @@ fn decode_standings(d: &mut Decoder<'_>) -> Result<Vec<Standing>, ContentError> 
     }
     let mut standings: Vec<Standing> = Vec::new();
     for _ in 0..count {
-        if d.array()? != Some(3) {
+        if d.array()? != Some(4) {
             return Err(ContentError::Shape);
         }
         let standing = Standing {
             network: decode_network(d)?,
+            charter: d.u64()?,
             sequence: d.u64()?,
             digest: decode_hash(d)?,
         };
@@ -125,7 +132,7 @@ fn decode_standings(d: &mut Decoder<'_>) -> Result<Vec<Standing>, ContentError> 
 
 impl<'a> Chunk<'a> {
     /// The part of `whole` that begins at `offset`.
-    pub(crate) fn of(network: NodeId, whole: &'a [u8], offset: usize) -> Self {
+    pub fn of(network: NodeId, whole: &'a [u8], offset: usize) -> Self {
         let end = whole.len().min(offset + CHUNK);
         Self {
             network,
@@ -135,7 +142,8 @@ impl<'a> Chunk<'a> {
         }
     }
 
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// The deterministic CBOR of this part.
+    pub fn encode(&self) -> Vec<u8> {
         let mut map = MapWriter::new();
         map.field(1, |e| e.bytes(self.network.as_bytes()));
         map.field(2, |e| e.u64(self.total as u64));
@@ -149,7 +157,7 @@ impl<'a> Chunk<'a> {
     /// # Errors
     /// When it is malformed, of an object too large, or not one of the parts into which an object
     /// of that length is divided.
-    pub(crate) fn decode(body: &'a [u8], max: usize) -> Result<Self, ContentError> {
+    pub fn decode(body: &'a [u8], max: usize) -> Result<Self, ContentError> {
         let (mut network, mut total, mut offset, mut bytes) = (None, None, None, None);
         read_map(body, |key, d| {
             match key {
@@ -301,6 +309,7 @@ mod tests {
     fn standing(byte: u8) -> Standing {
         Standing {
             network: network(byte),
+            charter: u64::from(byte),
             sequence: u64::from(byte) << 33,
             digest: [byte; 32],
         }
@@ -341,7 +350,7 @@ mod tests {
     #[test]
     fn parts_put_together_are_the_whole() {
         for length in [1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK, MAX_BUNDLE] {
-            let whole: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let whole: Vec<u8> = (0..=250).cycle().take(length).collect();
             let mut assembly: Option<Assembly> = None;
             for offset in (0..length).step_by(CHUNK) {
                 let body = Chunk::of(network(1), &whole, offset).encode();

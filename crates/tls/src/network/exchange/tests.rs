@@ -13,7 +13,7 @@ fn network(byte: u8) -> NodeId {
 fn bundle(of: u8, sequence: u64, length: usize) -> Holding {
     let mut bytes = vec![of; length];
     bytes[..8].copy_from_slice(&sequence.to_be_bytes());
-    Holding::new(network(of), sequence, bytes.into())
+    Holding::new(network(of), 1, sequence, bytes.into())
 }
 
 fn small(of: u8, sequence: u64) -> Holding {
@@ -71,7 +71,7 @@ impl Side {
                 let sequence = u64::from_be_bytes(*bytes.first_chunk().expect("long enough"));
                 let ours = self.sequence(*network);
                 if sequence > ours {
-                    let newer = Holding::new(*network, sequence, bytes.clone().into());
+                    let newer = Holding::new(*network, 1, sequence, bytes.clone().into());
                     self.learn(newer, now);
                 }
             }
@@ -182,6 +182,26 @@ fn whoever_holds_the_newer_bundle_sends_it() {
         );
         assert!(world.is_open());
     }
+}
+
+#[test]
+fn a_newer_charter_counts_more_than_any_sequence() {
+    // What a thief signed last is replaced by what the roots say since.
+    let stolen = |charter, sequence| Holding::new(network(1), charter, sequence, [0; 8][..].into());
+    let now = Instant::now();
+    let mut acceptor = Exchange::accepting(vec![stolen(2, 7)], now);
+    let sync = encode_sync(&[stolen(1, u64::MAX).standing]);
+    acceptor.handle_input(Input::Frame(FrameType::Sync, sync), now);
+    acceptor.poll_transmit().expect("the answer");
+    assert!(matches!(
+        acceptor.poll_transmit(),
+        Some((FrameType::Bundle, _))
+    ));
+    let mut thief = Exchange::accepting(vec![stolen(1, u64::MAX)], now);
+    let sync = encode_sync(&[stolen(2, 7).standing]);
+    thief.handle_input(Input::Frame(FrameType::Sync, sync), now);
+    thief.poll_transmit().expect("the answer");
+    assert_eq!(thief.poll_transmit(), None);
 }
 
 #[test]
