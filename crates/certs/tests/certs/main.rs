@@ -16,7 +16,9 @@
 mod certificates;
 
 mod anchors;
+mod cross;
 mod encoding;
+mod federation;
 mod foreign;
 mod hostile;
 mod lineage;
