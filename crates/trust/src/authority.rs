@@ -119,7 +119,7 @@ pub(crate) fn attest(query: &Query<'_>, grants: &mut Grants) -> Option<UnixTime>
             let attributes = &entry.attributes;
             let networks: Vec<&str> = overlap(&attributes.networks, metadata.networks()).collect();
             let roles: Vec<&str> = overlap(&attributes.roles, metadata.roles()).collect();
-            grants.add_statement(&networks, &roles);
+            grants.add_statement(&networks, &roles, query.networks);
             let ends = end(query, Some(*line), path.not_after);
             earliest = Some(earliest.map_or(ends, |e: UnixTime| e.min(ends)));
         }

@@ -3,6 +3,8 @@
 //! The rules run in the order of precedence, and the first that speaks decides. Every path that
 //! does not end in a recognition refuses.
 
+use std::cell::OnceCell;
+
 use comity_certs::{CLOCK_TOLERANCE, Form, Purpose};
 use comity_identity::{PeerId, UnixTime};
 use comity_record::SuccessionChain;
@@ -12,6 +14,7 @@ use crate::edit::Edit;
 use crate::entry::{Attributes, Confirmed, Entry, Origin, Pin, Side, What};
 use crate::grants::Grants;
 use crate::known_peers::KnownPeers;
+use crate::membership::{self, Members};
 use crate::mode::{Direction, Mode, Phase};
 use crate::name::Name;
 use crate::pattern::Names;
@@ -19,7 +22,7 @@ use crate::reason::Reason;
 use crate::succession::{Followed, Offer, SuccessionFault};
 use crate::verdict::{
     Evidence, Explanation, How, Invited, Invitee, KnownPin, Outcome, Query, Recognition, Refusal,
-    Rule, Step, Verdict, Warning,
+    Rule, Step, StepDetail, Verdict, Warning,
 };
 
 /// Whether the peer is recognised, by what, and what it may do.
@@ -51,6 +54,8 @@ struct Decision<'q> {
     contradicted: bool,
     /// Entries that follow the statements which the peer presents.
     followed: Option<Followed>,
+    /// What cross-certificates come to, once somebody asked.
+    members: OnceCell<Members>,
 }
 
 /// What the pins say.
@@ -69,14 +74,31 @@ impl<'q> Decision<'q> {
             warnings: Vec::new(),
             contradicted: false,
             followed: None,
+            members: OnceCell::new(),
         }
     }
 
     fn verdict(&mut self) -> Verdict {
-        match self.recognise() {
+        match self.recognise().and_then(|peer| self.in_the_network(peer)) {
             Ok(recognition) => Verdict::Accept(recognition),
             Err(refusal) => Verdict::Refuse(*refusal),
         }
+    }
+
+    /// The network that the caller demands, whoever the peer is.
+    fn in_the_network(&mut self, peer: Recognition) -> Result<Recognition, Box<Refusal>> {
+        let Some(network) = self.query.expectation.network else {
+            return Ok(peer);
+        };
+        let proven = peer.how == How::Provisional
+            || self.members().live().any(|live| live.network == network);
+        if proven {
+            return Ok(peer);
+        }
+        let fault = self.members().faults().next().cloned();
+        let fallback = (Reason::WrongNetwork, Evidence::Network { network });
+        let (reason, evidence) = fault.unwrap_or(fallback);
+        Err(self.refuse(Rule::CrossCertificate, reason, evidence))
     }
 
     fn recognise(&mut self) -> Result<Recognition, Box<Refusal>> {
@@ -113,6 +135,9 @@ impl<'q> Decision<'q> {
         if let Some(recognition) = self.by_invitation()? {
             return Ok(recognition);
         }
+        if let Some(recognition) = self.by_cross_certificate()? {
+            return Ok(recognition);
+        }
         let mut ca = None;
         if mode.ca_suffices() && !self.contradicted {
             match authority::vouch(self.query) {
@@ -121,6 +146,7 @@ impl<'q> Decision<'q> {
             }
         }
         self.no_failed_invitation()?;
+        self.no_doubtful_member()?;
         self.no_downgrade(ca.as_deref())?;
         if mode.first_use() {
             return self.by_first_use(ca);
@@ -159,12 +185,13 @@ impl<'q> Decision<'q> {
             warnings: Vec::new(),
             ends: self.end_of_leaf(),
             grants: Grants::default(),
+            memberships: Vec::new(),
         })
     }
 
     fn not_ourselves(&mut self) -> Result<(), Box<Refusal>> {
         let chain = self.query.chain;
-        let presented = [chain.peer_id().key_hash(), chain.leaf().key];
+        let presented = [self.peer().key_hash(), chain.leaf().key];
         if presented.iter().any(|key| self.query.own.contains(key)) {
             return Err(self.refuse(Rule::NotSelf, Reason::SelfPeer, Evidence::None));
         }
@@ -178,11 +205,21 @@ impl<'q> Decision<'q> {
         let line = line.or_else(|| authority::below_revoked(query));
         match line {
             Some(line) => Err(self.revoked(line)),
-            None => {
-                self.step(Rule::NotRevoked, Outcome::Passed);
-                Ok(())
-            }
+            None => self.not_withdrawn(),
         }
+    }
+
+    /// A foreign chain is nobody without the cross-certificate that says whose it is: where that, or
+    /// the leaf below it, was withdrawn, its key is no stranger's and no pin's either. A node has a
+    /// key of its own, and loses its membership only.
+    fn not_withdrawn(&mut self) -> Result<(), Box<Refusal>> {
+        if let Some((reason, evidence)) =
+            self.foreign_members().and_then(Members::withdrawn).cloned()
+        {
+            return Err(self.refuse(Rule::NotRevoked, reason, evidence));
+        }
+        self.step(Rule::NotRevoked, Outcome::Passed);
+        Ok(())
     }
 
     fn revoked(&mut self, line: usize) -> Box<Refusal> {
@@ -198,7 +235,7 @@ impl<'q> Decision<'q> {
         let Some(expected) = self.query.expectation.id else {
             return Ok(());
         };
-        if expected == self.query.chain.peer_id() {
+        if expected == self.peer() {
             self.step(Rule::ExpectedId, Outcome::Passed);
             return Ok(());
         }
@@ -232,14 +269,15 @@ impl<'q> Decision<'q> {
     fn pins(&mut self) -> Result<Pinned<'q>, Box<Refusal>> {
         let query = self.query;
         let matching = |(_, entry): &(usize, &Entry)| {
-            entry.side.covers(query.direction)
-                && entry.pin().is_some_and(|pin| pin.matches(query.chain))
+            entry.side.covers(query.direction) && self.pin_matches(entry)
         };
         let named = self.named();
         let candidates: Vec<_> = if self.dialled_name().is_some() {
             named.iter().copied().filter(matching).collect()
         } else {
-            query.known.pins_matching(query.chain, query.direction)
+            query
+                .known
+                .pins_matching(self.peer(), query.chain, query.direction)
         };
         if !candidates.is_empty() || named.iter().any(|(_, e)| self.pin_matches(e)) {
             return self.first_valid(&candidates);
@@ -253,7 +291,11 @@ impl<'q> Decision<'q> {
         let refusal = match self.succession(named) {
             Ok(Some(followed)) => {
                 let line = followed.lines.first().copied();
-                self.step(Rule::Succession, Outcome::Recognised { line });
+                let detail = StepDetail::Succession {
+                    from: followed.from,
+                    to: followed.to,
+                };
+                self.step_with(Rule::Succession, Outcome::Recognised { line }, detail);
                 self.followed = Some(followed);
                 return Ok(
                     match line.and_then(|l| Some((l, self.query.known.entry(l)?))) {
@@ -496,6 +538,52 @@ impl<'q> Decision<'q> {
         Ok(Some(self.recognised(How::Invited, ends, Some(add(record)))))
     }
 
+    /// A member of a network whose authority we recognise. It is not the one that a name means: any
+    /// member can answer at any address, so nothing is remembered, and a name that a CA vouched for
+    /// is asked of CAs.
+    fn by_cross_certificate(&mut self) -> Result<Option<Recognition>, Box<Refusal>> {
+        if !self.asks_networks() || self.ca_memory_line().is_some() {
+            return Ok(None);
+        }
+        let Some(member) = self.members().live().next().cloned() else {
+            return self.no_withdrawn_member().map(|()| None);
+        };
+        let how = How::CrossCertificate {
+            network: member.network,
+        };
+        let ends = member.not_after;
+        let detail = StepDetail::Membership(Box::new(member));
+        let outcome = Outcome::Recognised { line: None };
+        self.step_with(Rule::CrossCertificate, outcome, detail);
+        self.native_leaf_is_valid()?;
+        Ok(Some(self.recognised(how, ends, None)))
+    }
+
+    fn asks_networks(&self) -> bool {
+        self.query.mode.cross_suffices() && !self.contradicted
+    }
+
+    /// Whoever was a member and is not any more is no stranger to be met for the first time.
+    fn no_withdrawn_member(&mut self) -> Result<(), Box<Refusal>> {
+        let fault = self.members().withdrawn().cloned();
+        self.no_fault(fault)
+    }
+
+    /// After CAs were asked: nor is a member of whose authority we know too little at the moment.
+    fn no_doubtful_member(&mut self) -> Result<(), Box<Refusal>> {
+        let asked = self.asks_networks().then(|| self.members());
+        let fault = asked.and_then(|members| members.faults().next().cloned());
+        self.no_fault(fault)
+    }
+
+    fn no_fault(&mut self, fault: Option<(Reason, Evidence)>) -> Result<(), Box<Refusal>> {
+        let Some((reason, evidence)) = fault else {
+            return Ok(());
+        };
+        let refusal = self.refuse(Rule::CrossCertificate, reason, evidence);
+        self.contradict(refusal)
+    }
+
     /// After everything that could recognise the peer without its invitation.
     fn no_failed_invitation(&mut self) -> Result<(), Box<Refusal>> {
         match self.invited() {
@@ -592,12 +680,21 @@ impl<'q> Decision<'q> {
             return self.refuse(Rule::FirstUse, Reason::Pending, evidence);
         }
         match ca {
-            Some(refusal) => refusal,
-            None => {
+            Some(refusal) if refusal.reason != Reason::Unknown => refusal,
+            ca => self.broken_path().or(ca).unwrap_or_else(|| {
                 let evidence = self.unknown(None);
                 self.refuse(Rule::FirstUse, Reason::Unknown, evidence)
-            }
+            }),
         }
+    }
+
+    /// Cross-certificates that name an authority of ours, and why they have no path.
+    fn broken_path(&mut self) -> Option<Box<Refusal>> {
+        if !self.asks_networks() {
+            return None;
+        }
+        let (reason, error) = membership::path_fault(self.query)?;
+        Some(self.refuse(Rule::CrossCertificate, reason, Evidence::Cross(error)))
     }
 
     /// A live connection whose entry was removed ends, in every mode that had recorded it: it is
@@ -613,6 +710,10 @@ impl<'q> Decision<'q> {
             && query.mode.ca_suffices()
             && authority::vouch(query).is_ok()
         {
+            return Ok(());
+        }
+        // So does an authority, which never wrote anything.
+        if query.mode.cross_suffices() && self.members().live().next().is_some() {
             return Ok(());
         }
         if query.expectation.id.is_some() && self.dialled_name().is_none() {
@@ -695,7 +796,11 @@ impl Decision<'_> {
         let leaf = self.query.chain.leaf();
         match self.query.chain.form() {
             Form::Native => leaf.not_after + CLOCK_TOLERANCE,
-            Form::Foreign => leaf.not_after,
+            // The path that proves who it is ends no later than the leaf.
+            Form::Foreign => {
+                let proven = self.foreign_members().and_then(Members::proven_until);
+                proven.unwrap_or(leaf.not_after)
+            }
         }
     }
 
@@ -743,13 +848,36 @@ impl<'q> Decision<'q> {
     }
 
     fn pin_matches(&self, entry: &Entry) -> bool {
-        entry.pin().is_some_and(|p| p.matches(self.query.chain))
+        match entry.pin() {
+            Some(Pin::Node(id)) => self.peer() == PeerId::Node(*id),
+            Some(pin) => pin.matches(self.query.chain),
+            None => false,
+        }
+    }
+
+    /// Who the chain proves: a node by its own root; anybody else by the cross-certificate above its
+    /// leaf, where these count; and otherwise the key in the leaf.
+    fn peer(&self) -> PeerId {
+        let certified = self.foreign_members().and_then(Members::key);
+        certified.map_or_else(|| self.query.chain.peer_id(), PeerId::Node)
+    }
+
+    /// What cross-certificates say of a chain that has no identity of its own.
+    fn foreign_members(&self) -> Option<&Members> {
+        let foreign = self.query.chain.form() == Form::Foreign;
+        (foreign && self.query.mode.cross_suffices()).then(|| self.members())
+    }
+
+    fn members(&self) -> &Members {
+        self.members.get_or_init(|| Members::of(self.query))
     }
 
     fn recognised(&mut self, how: How, ends: UnixTime, record: Option<Edit>) -> Recognition {
         let query = self.query;
         let at_gate = query.phase == Phase::Gate;
-        let mut entries = query.known.pins_matching(query.chain, query.direction);
+        let mut entries = query
+            .known
+            .pins_matching(self.peer(), query.chain, query.direction);
         let followed = self.followed.take();
         for line in followed.iter().flat_map(|followed| &followed.lines) {
             let entry = query.known.entry(*line).map(|entry| (*line, entry));
@@ -764,7 +892,7 @@ impl<'q> Decision<'q> {
             .map(Name::to_string)
             .collect();
         let mut recognition = Recognition {
-            peer: query.chain.peer_id(),
+            peer: self.peer(),
             how,
             label: self.label_of(how).or_else(|| labels.first().cloned()),
             labels,
@@ -772,11 +900,13 @@ impl<'q> Decision<'q> {
             warnings: std::mem::take(&mut self.warnings),
             ends,
             grants: Grants::default(),
+            memberships: Vec::new(),
         };
         // The verifier callback grants nothing.
         if query.phase != Phase::Certificate && how.may_grant() {
             self.grant(&mut recognition, &entries);
             self.step(Rule::Grants, Outcome::Passed);
+            self.show_memberships(&recognition);
         }
         recognition
     }
@@ -791,12 +921,17 @@ impl<'q> Decision<'q> {
         let query = self.query;
         let grants = &mut recognition.grants;
         for (_, entry) in entries.iter().filter(|(_, e)| !e.is_over(query.now)) {
-            grants.add_local(entry);
+            grants.add_local(entry, query.networks);
+        }
+        for member in self.members().live() {
+            grants.add_membership(member, query.networks);
+            recognition.ends = recognition.ends.min(member.not_after);
+            recognition.memberships.push(member.clone());
         }
         if let Some(Edit::Add(entry)) = recognition.record.as_deref()
             && recognition.how == How::Invited
         {
-            grants.add_local(entry);
+            grants.add_local(entry, query.networks);
         }
         if let How::Ca {
             line: Some(line), ..
@@ -814,7 +949,7 @@ impl<'q> Decision<'q> {
     fn names_to_record(&self) -> Names {
         Names::one(match self.dialled_name() {
             Some(name) => name.clone(),
-            None => free_label(self.query.known, self.query.chain.peer_id()),
+            None => free_label(self.query.known, self.peer()),
         })
     }
 
@@ -826,7 +961,7 @@ impl<'q> Decision<'q> {
             added: Some(query.now),
             ..Attributes::default()
         };
-        let pin = What::Pin(Pin::from(query.chain.peer_id()));
+        let pin = What::Pin(Pin::from(self.peer()));
         Entry {
             attributes,
             ..Entry::new(query.direction.into(), names, pin)
@@ -838,7 +973,7 @@ impl<'q> Decision<'q> {
         let free = |label: &&Name| !known.has_pin_named(label);
         let label = match invitee.label.as_ref().filter(free) {
             Some(label) => label.clone(),
-            None => free_label(known, self.query.chain.peer_id()),
+            None => free_label(known, self.peer()),
         };
         let mut entry = self.pin_entry(Names::one(label), Origin::Invite);
         entry.attributes.services.clone_from(&invitee.services);
@@ -868,7 +1003,9 @@ impl<'q> Decision<'q> {
 
     fn unknown(&self, ca: Option<comity_certs::CaError>) -> Evidence {
         let query = self.query;
-        let elsewhere = query.known.pins_matching(query.chain, query.direction);
+        let elsewhere = query
+            .known
+            .pins_matching(self.peer(), query.chain, query.direction);
         Evidence::Unknown {
             expected: query.expectation.id,
             elsewhere: elsewhere.into_iter().map(|(line, _)| line).collect(),
@@ -878,7 +1015,10 @@ impl<'q> Decision<'q> {
 
     fn warn_of_other_names(&mut self) {
         let query = self.query;
-        for (line, entry) in query.known.pins_matching(query.chain, query.direction) {
+        for (line, entry) in query
+            .known
+            .pins_matching(self.peer(), query.chain, query.direction)
+        {
             let name = entry.display_name().cloned();
             self.warnings.push(Warning::KnownElsewhere { line, name });
         }
@@ -932,15 +1072,43 @@ impl<'q> Decision<'q> {
     fn refusal(&self, reason: Reason, evidence: Evidence) -> Box<Refusal> {
         Box::new(Refusal {
             reason,
-            presented: self.query.chain.peer_id(),
+            presented: self.peer(),
             evidence,
             record: None,
         })
     }
 
     fn step(&mut self, rule: Rule, outcome: Outcome) {
+        self.push_step(rule, outcome, None);
+    }
+
+    fn step_with(&mut self, rule: Rule, outcome: Outcome, detail: StepDetail) {
+        self.push_step(rule, outcome, Some(detail));
+    }
+
+    fn push_step(&mut self, rule: Rule, outcome: Outcome, detail: Option<StepDetail>) {
         if let Some(steps) = &mut self.steps {
-            steps.push(Step { rule, outcome });
+            steps.push(Step {
+                rule,
+                outcome,
+                detail,
+            });
+        }
+    }
+
+    /// The networks that were granted, and why others were not.
+    fn show_memberships(&mut self, recognition: &Recognition) {
+        if self.steps.is_none() {
+            return;
+        }
+        for membership in &recognition.memberships {
+            let detail = StepDetail::Membership(Box::new(membership.clone()));
+            self.step_with(Rule::Grants, Outcome::Passed, detail);
+        }
+        let faults: Vec<_> = self.members().faults().cloned().collect();
+        for (reason, evidence) in faults {
+            let detail = StepDetail::Evidence(Box::new(evidence));
+            self.step_with(Rule::Grants, Outcome::Failed(reason), detail);
         }
     }
 }

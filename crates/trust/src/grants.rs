@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use comity_identity::PeerId;
+use comity_identity::{NodeId, PeerId};
 use thiserror::Error;
 
 use crate::entry::Entry;
 use crate::known_peers::KnownPeers;
+use crate::membership::Membership;
 use crate::name::{Name, NameError};
+use crate::networks::Networks;
 use crate::reason::Reason;
 use crate::verdict::Recognition;
 
@@ -52,21 +54,37 @@ impl Grants {
     }
 
     /// Adds what a local pin grants.
-    pub(crate) fn add_local(&mut self, entry: &Entry) {
+    pub(crate) fn add_local(&mut self, entry: &Entry, reserved: &Networks) {
         let attributes = &entry.attributes;
         self.add_services(&attributes.services);
         let networks: Vec<&str> = attributes.networks.iter().map(String::as_str).collect();
         let roles: Vec<&str> = attributes.roles.iter().map(String::as_str).collect();
-        self.add_statement(&networks, &roles);
+        self.add_statement(&networks, &roles, reserved);
+    }
+
+    /// Adds what an authority attests of its own network, under its label, if that means one network
+    /// here, and its id.
+    pub(crate) fn add_membership(&mut self, membership: &Membership, networks: &Networks) {
+        let labelled = networks
+            .by_label(&membership.label)
+            .map(|_| membership.label.clone());
+        let id = membership.network.to_string();
+        for network in labelled.into_iter().chain([id]) {
+            for role in &membership.roles {
+                self.memberships.insert((network.clone(), role.clone()));
+            }
+            self.networks.insert(network);
+        }
+        self.roles.extend(membership.roles.iter().cloned());
     }
 
     pub(crate) fn add_services(&mut self, services: &[String]) {
         self.services.extend(services.iter().cloned());
     }
 
-    /// Adds what one source states.
-    pub(crate) fn add_statement(&mut self, networks: &[&str], roles: &[&str]) {
-        for network in networks {
+    /// Adds what one source states of networks that have no authority here.
+    pub(crate) fn add_statement(&mut self, networks: &[&str], roles: &[&str], reserved: &Networks) {
+        for network in networks.iter().filter(|word| !reserved.reserves(word)) {
             self.networks.insert((*network).to_owned());
             for role in roles {
                 let membership = ((*network).to_owned(), (*role).to_owned());
@@ -112,26 +130,31 @@ pub enum AllowRuleError {
 }
 
 impl AllowRule {
-    /// Reads a label, a full id or `network[/role]`. What we remember says whether a word is a
-    /// label or a network; `label:` and `network:` in front say it outright. An unknown word is a
-    /// label.
+    /// Reads a label, a full id or `network[/role]`, a network being called by its label or its full
+    /// id. What we remember, and the networks that we know, say what a word or id means; `label:`
+    /// and `network:` in front say it outright. An unknown word is a label, an unknown id a peer's.
     ///
     /// # Errors
     /// When it is none of these, or the word is both a label and a network.
-    pub fn parse(text: &str, known: &KnownPeers) -> Result<Self, AllowRuleError> {
+    pub fn parse(
+        text: &str,
+        known: &KnownPeers,
+        networks: &Networks,
+    ) -> Result<Self, AllowRuleError> {
         if let Some(label) = text.strip_prefix("label:") {
             return Ok(Self::Label(Name::label(label)?));
         }
         if let Some(network) = text.strip_prefix("network:") {
             return Self::network(network);
         }
-        if let Ok(id) = text.parse() {
-            return Ok(Self::Id(id));
+        match text.parse() {
+            Ok(PeerId::Node(id)) if networks.get(&id).is_some() => return Self::network(text),
+            Ok(id) => return Ok(Self::Id(id)),
+            Err(_) if text.contains('/') => return Self::network(text),
+            Err(_) => {}
         }
-        if text.contains('/') {
-            return Self::network(text);
-        }
-        let is_network = known.names_network(text);
+        let is_network =
+            known.names_network(text) || networks.iter().any(|known| known.label == text);
         match Name::label(text) {
             Ok(label) if is_network && known.has_pin_named(&label) => {
                 Err(AllowRuleError::Ambiguous(label))
@@ -149,8 +172,10 @@ impl AllowRule {
         if network.is_empty() || role.is_some_and(|role| role.is_empty() || role.contains('/')) {
             return Err(AllowRuleError::Network);
         }
+        // One spelling of an id, the one under which it is granted.
+        let id = network.parse::<NodeId>();
         Ok(Self::Network {
-            network: network.to_owned(),
+            network: id.map_or_else(|_| network.to_owned(), |id| id.to_string()),
             role: role.map(str::to_owned),
         })
     }

@@ -162,14 +162,16 @@ impl KnownPeers {
         self.pinned(Pin::from(peer))
     }
 
-    /// The pins that a presented chain matches, in the order node, key, certificate.
+    /// The pins that a presented chain matches, in the order node, key, certificate. `peer` is who
+    /// that chain proves.
     pub(crate) fn pins_matching(
         &self,
+        peer: PeerId,
         chain: &PresentedChain,
         direction: Direction,
     ) -> Vec<(usize, &Entry)> {
         let leaf = chain.leaf();
-        let node = match chain.peer_id() {
+        let node = match peer {
             PeerId::Node(id) => Some(Pin::Node(id)),
             PeerId::Key(_) => None,
         };

@@ -120,6 +120,7 @@ mod grants;
 pub mod invitation;
 mod known_peers;
 mod line;
+mod membership;
 mod mode;
 mod name;
 mod nearest;
@@ -139,14 +140,15 @@ pub use entry::{
 pub use grants::{AllowRule, AllowRuleError, Grants, authorise};
 pub use known_peers::{HEADER, KnownPeers, MAX_FILE_BYTES, MAX_LINES, ParseError};
 pub use line::{Cause, MAX_ATTRIBUTES, MAX_LINE_BYTES, MAX_VALUE_BYTES, MAX_VALUES};
+pub use membership::Membership;
 pub use mode::{Direction, Mode, ParseModeError, Phase};
 pub use name::{MAX_LABEL_CHARS, Name, NameError};
-pub use networks::Networks;
+pub use networks::{Authority, AuthorityDoubt, Networks, Standing};
 pub use pattern::{MAX_NAMES, MAX_PATTERN_BYTES, NameItem, Names, NamesError, Pattern};
 pub use reason::{ParseReasonError, Reason};
 pub use succession::{Followed, SuccessionFault, follow};
 pub use target::{DEFAULT_PORT, Target, TargetError, resolve};
 pub use verdict::{
     Evidence, Expectation, Explanation, How, Invited, Invitee, KnownPin, Outcome, Query,
-    Recognition, Refusal, Rule, Step, SuccessionPolicy, Verdict, Warning,
+    Recognition, Refusal, Rule, Step, StepDetail, SuccessionPolicy, Verdict, Warning,
 };

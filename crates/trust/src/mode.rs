@@ -165,6 +165,21 @@ impl Mode {
         )
     }
 
+    /// Whether a cross-certificate recognises somebody whose key is not pinned. Modes that name
+    /// certificate authorities mean those of the name, and `pin` means pins.
+    pub(crate) const fn cross_suffices(self) -> bool {
+        matches!(
+            self,
+            Self::Enroll
+                | Self::Invite
+                | Self::Tofu
+                | Self::Record
+                | Self::CaOrTofu
+                | Self::CaOrPin
+                | Self::CaOrRecord
+        )
+    }
+
     /// Whether an unknown key is accepted and remembered.
     pub(crate) const fn first_use(self) -> bool {
         matches!(

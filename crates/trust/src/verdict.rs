@@ -1,6 +1,6 @@
 //! What goes into a decision and what comes out of it.
 
-use comity_certs::{Anchor, CaError, PresentedChain};
+use comity_certs::{Anchor, CaError, CrossError, Issued, PresentedChain};
 use comity_identity::{Fingerprint, KeyHash, NodeId, PeerId, UnixTime};
 use rustls_pki_types::ServerName;
 
@@ -8,9 +8,10 @@ use crate::edit::Edit;
 use crate::entry::{Confirmed, Origin, Pin};
 use crate::grants::Grants;
 use crate::known_peers::KnownPeers;
+use crate::membership::Membership;
 use crate::mode::{Direction, Mode, Phase};
 use crate::name::Name;
-use crate::networks::Networks;
+use crate::networks::{AuthorityDoubt, Networks};
 use crate::reason::Reason;
 use crate::succession::SuccessionFault;
 
@@ -27,6 +28,9 @@ pub struct Expectation {
     /// The port dialled, for authorities that are listed for some ports only. Where it is absent, the
     /// port of the name counts.
     pub port: Option<u16>,
+    /// A network in which the peer must be, whatever recognises it. Whoever dials an address with
+    /// nothing but this meets some member, and learns from the answer which one.
+    pub network: Option<NodeId>,
 }
 
 /// What an inviter chose for whoever proves an invitation.
@@ -149,6 +153,8 @@ pub struct Recognition {
     pub ends: UnixTime,
     /// What it may do.
     pub grants: Grants,
+    /// The networks that it is in, by cross-certificates that count now. They are granted already.
+    pub memberships: Vec<Membership>,
 }
 
 /// What recognised a peer.
@@ -310,6 +316,38 @@ pub enum Evidence {
     },
     /// A statement of succession that does not count.
     Succession(SuccessionFault),
+    /// A certificate on the path was withdrawn by the authority whose key issued it.
+    Withdrawn {
+        /// The network of that authority.
+        network: NodeId,
+        /// What it is called here.
+        label: String,
+        /// The certificate.
+        certificate: Issued,
+    },
+    /// A cross-certificate that is sound, by an authority that does not count for it now.
+    Authority {
+        /// Its network.
+        network: NodeId,
+        /// What it is called here.
+        label: String,
+        /// Why.
+        doubt: AuthorityDoubt,
+    },
+    /// A cross-certificate for another key than the node's own.
+    OtherMember {
+        /// The network of its authority.
+        network: NodeId,
+        /// The key that it certifies.
+        certified: KeyHash,
+    },
+    /// A cross-certificate that names an authority of ours, without a path that holds.
+    Cross(CrossError),
+    /// It is not in the network that the caller demands.
+    Network {
+        /// That network.
+        network: NodeId,
+    },
     /// Nothing names the key.
     Unknown {
         /// The id that the caller expects.
@@ -390,6 +428,25 @@ pub struct Step {
     pub rule: Rule,
     /// What came of it.
     pub outcome: Outcome,
+    /// What it came of, where that is more than a line.
+    pub detail: Option<StepDetail>,
+}
+
+/// What a rule looked at.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum StepDetail {
+    /// A cross-certificate that counts: its network, issuer, serial number and roles.
+    Membership(Box<Membership>),
+    /// Statements that led from a key we knew to the one presented.
+    Succession {
+        /// The key that we knew.
+        from: NodeId,
+        /// The key presented.
+        to: NodeId,
+    },
+    /// Why something does not count.
+    Evidence(Box<Evidence>),
 }
 
 /// The rules, in the order of precedence.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use comity_agent::{ConfigFile, DEFAULT_LISTEN, Node};
 use comity_tls::{Acceptor, AcceptorConfig, LeafProfile, Limits, ServiceName, Versions};
-use comity_trust::{AllowRule, DEFAULT_PORT, Direction, KnownPeers, Mode};
+use comity_trust::{AllowRule, DEFAULT_PORT, Direction, KnownPeers, Mode, Networks};
 use comity_tunnel::{Capacity, DEFAULT_SERVICE, Service, Services, Target, serve as run};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -259,7 +259,7 @@ fn service(
 ) -> Result<Service, Failure> {
     let mut rules = vec![AllowRule::Granted];
     for who in who.into_iter().flatten() {
-        let rule = AllowRule::parse(&who, known)
+        let rule = AllowRule::parse(&who, known, &Networks::empty())
             .map_err(|error| Failure::unable(format!("--allow {name}={who}: {error}")))?;
         rules.push(rule);
     }

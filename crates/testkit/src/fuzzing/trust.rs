@@ -261,10 +261,13 @@ pub fn peer_argument(data: &[u8]) {
 pub fn allow_rule(data: &[u8]) {
     let Some(text) = text(data) else { return };
     let known = &*KNOWN;
-    match AllowRule::parse(text, known) {
+    match AllowRule::parse(text, known, &NO_NETWORKS) {
         Ok(rule) => {
             assert_ne!(rule, AllowRule::Granted, "that is never spelt out");
-            assert_eq!(AllowRule::parse(&rule.to_string(), known), Ok(rule));
+            assert_eq!(
+                AllowRule::parse(&rule.to_string(), known, &NO_NETWORKS),
+                Ok(rule)
+            );
         }
         Err(error) => assert_printable(&error),
     }

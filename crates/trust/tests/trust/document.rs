@@ -4,8 +4,8 @@ use comity_identity::{NodeId, UnixTime};
 use comity_trust::{
     AllowRule, AllowRuleError, Attributes, Cause, Confirmed, Edit, EditError, Entry, KnownPeers,
     MAX_ATTRIBUTES, MAX_FILE_BYTES, MAX_LINE_BYTES, MAX_LINES, MAX_NAMES, MAX_VALUE_BYTES,
-    MAX_VALUES, Name, NameError, NameItem, Names, NamesError, Origin, ParseError, Pattern, Pin,
-    Side, Succeeded, Target, What, resolve,
+    MAX_VALUES, Name, NameError, NameItem, Names, NamesError, Networks, Origin, ParseError,
+    Pattern, Pin, Side, Succeeded, Target, What, resolve,
 };
 
 use crate::world::{Ca, name};
@@ -892,7 +892,7 @@ fn a_label_beside_a_pattern_is_as_taken_as_any_other() {
     ))
     .expect("parsed");
     assert!(matches!(
-        AllowRule::parse("corp", &both),
+        AllowRule::parse("corp", &both, &Networks::empty()),
         Err(AllowRuleError::Ambiguous(_))
     ));
 }

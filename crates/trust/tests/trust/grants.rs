@@ -1,7 +1,7 @@
 //! What a recognised peer may do, and what its own word is worth (nothing).
 
 use comity_certs::Purpose;
-use comity_trust::{AllowRule, AllowRuleError, How, Mode, Phase, Reason, authorise};
+use comity_trust::{AllowRule, AllowRuleError, How, Mode, Networks, Phase, Reason, authorise};
 
 use crate::world::{
     Ask, Ca, HOST, NOW, Says, cross_certified, foreign, known, metadata, native, native_with,
@@ -242,7 +242,7 @@ fn rules_authorise_whom_they_name() {
         pin(&peer)
     )]);
     let recognition = Ask::accept(Mode::Pin, &peer, known.clone()).accepted();
-    let parse = |text: &str| AllowRule::parse(text, &known).expect("rule");
+    let parse = |text: &str| AllowRule::parse(text, &known, &Networks::empty()).expect("rule");
     let id = peer.peer_id().to_string();
     let denied = Err(Reason::NotAuthorised);
     for (rule, service, expected) in [
@@ -307,7 +307,7 @@ fn a_word_that_is_a_label_and_a_network_must_be_told_apart() {
         ca.line("accept", "*", "networks=corp,mesh"),
     ]);
     assert!(matches!(
-        AllowRule::parse("corp", &known),
+        AllowRule::parse("corp", &known, &Networks::empty()),
         Err(AllowRuleError::Ambiguous(_))
     ));
     for (text, shown) in [
@@ -317,10 +317,13 @@ fn a_word_that_is_a_label_and_a_network_must_be_told_apart() {
         ("mesh", "network:mesh"),
         ("nobody", "label:nobody"),
     ] {
-        let rule = AllowRule::parse(text, &known).expect("rule");
+        let rule = AllowRule::parse(text, &known, &Networks::empty()).expect("rule");
         assert_eq!(rule.to_string(), shown);
     }
     for text in ["", "corp/", "/reader", "a/b/c", "db.example:7117", "a b"] {
-        assert!(AllowRule::parse(text, &known).is_err(), "{text:?}");
+        assert!(
+            AllowRule::parse(text, &known, &Networks::empty()).is_err(),
+            "{text:?}"
+        );
     }
 }

@@ -6,7 +6,8 @@ use comity_certs::{PresentedChain, Purpose};
 use comity_identity::{KeyHash, UnixTime};
 use comity_trust::{
     AllowRule, Direction, Edit, Entry, How, Invited, Invitee, KnownPeers, Mode, Name, NameItem,
-    Names, Pattern, Phase, Pin, Side, Target, Verdict, What, invitation::Invitation, resolve,
+    Names, Networks, Pattern, Phase, Pin, Side, Target, Verdict, What, invitation::Invitation,
+    resolve,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -212,8 +213,8 @@ proptest! {
         let target = resolve(&text, &known);
         let nobody_known = !matches!(target, Ok(Target::Known { .. } | Target::Invitation(_)));
         prop_assert!(nobody_known);
-        if let Ok(rule) = AllowRule::parse(&text, &known) {
-            prop_assert_eq!(AllowRule::parse(&rule.to_string(), &known), Ok(rule));
+        if let Ok(rule) = AllowRule::parse(&text, &known, &Networks::empty()) {
+            prop_assert_eq!(AllowRule::parse(&rule.to_string(), &known, &Networks::empty()), Ok(rule));
         }
         if let Ok(name) = Name::parse(&text) {
             // One spelling: reading it again changes nothing.
