@@ -3,13 +3,18 @@
 //! A peer is authorised for one service per connection. The backend is reached before the peer is
 //! told ACCEPT, so that a backend that is down is a refusal with a reason and not a connection that
 //! opens and dies.
+//!
+//! Members of our networks get bundles on the same port: by the sub-protocol `network`, and over
+//! `http/1.1`, which they share with the default service. There the first request tells which of the
+//! two is meant, and it is looked at for members alone: nobody else would get a bundle.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use comity_tls::hello::SubProtocol;
-use comity_tls::{AcceptError, Acceptor, Incoming, PeerInfo, Request, ServiceName};
+use comity_tls::network::{answer_http, is_bundle_request};
+use comity_tls::{ALPN_HTTP1, AcceptError, Acceptor, Incoming, PeerInfo, Request, ServiceName};
 use comity_trust::{AllowRule, Reason, Recognition, authorise};
 use socket2::{SockRef, TcpKeepalive};
 use thiserror::Error;
@@ -70,6 +75,11 @@ pub enum ServicesError {
 }
 
 impl Services {
+    /// No service at all: for a node that only admits members and hands out bundles.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
     /// A list with one service of each name.
     ///
     /// # Errors
@@ -201,13 +211,16 @@ impl Hall {
 }
 
 async fn answer<IO>(
-    incoming: Incoming<IO>,
+    mut incoming: Incoming<IO>,
     hall: &Hall,
     local: Option<SocketAddr>,
 ) -> Result<Option<(PeerInfo, Copied)>, AcceptError>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    if wants_bundle(&mut incoming).await {
+        return hand_out(incoming, hall).await;
+    }
     let wanted = match &incoming.request {
         Request::Comity(hello) => match hello.protocol {
             SubProtocol::Tunnel => hello.service.clone(),
@@ -217,6 +230,7 @@ where
                 stream.shutdown().await.map_err(AcceptError::Io)?;
                 return Ok(None);
             }
+            SubProtocol::Network => return exchange(incoming).await,
             SubProtocol::Mesh | SubProtocol::Link | SubProtocol::Verify => {
                 return Err(incoming.refuse(Reason::NoSuchService).await);
             }
@@ -250,6 +264,51 @@ where
     tunnel(incoming, service.clone(), backend, local)
         .await
         .map(Some)
+}
+
+/// Exchanges bundles with a member until either side leaves.
+async fn exchange<IO>(incoming: Incoming<IO>) -> Result<Option<(PeerInfo, Copied)>, AcceptError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let peer = incoming.peer.display();
+    tracing::debug!(%peer, "exchanges bundles");
+    if let Err(error) = incoming.exchange_bundles().await? {
+        tracing::debug!(%peer, %error, "no longer exchanges bundles");
+    }
+    Ok(None)
+}
+
+/// Whether the peer's first request is for the bundle of a network.
+async fn wants_bundle<IO>(incoming: &mut Incoming<IO>) -> bool
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let is_http = matches!(&incoming.request, Request::Foreign(Some(p)) if p == ALPN_HTTP1);
+    let is_member = !incoming.recognition().memberships.is_empty();
+    is_http && is_member && is_bundle_request(incoming.first_bytes().await)
+}
+
+/// Answers requests for bundles.
+async fn hand_out<IO>(
+    incoming: Incoming<IO>,
+    hall: &Hall,
+) -> Result<Option<(PeerInfo, Copied)>, AcceptError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let Some(_seat) = hall.seats.take(incoming.peer.id) else {
+        return Err(incoming.refuse(Reason::Busy).await);
+    };
+    let members = |peer: &Recognition| match peer.memberships.is_empty() {
+        true => Err(Reason::NotAuthorised),
+        false => Ok(()),
+    };
+    let (stream, peer) = incoming.accept(members).await?;
+    if let Err(error) = answer_http(hall.acceptor.endpoint(), stream).await {
+        tracing::debug!(peer = %peer.display(), %error, "a request for a bundle broke off");
+    }
+    Ok(None)
 }
 
 async fn tunnel<IO>(

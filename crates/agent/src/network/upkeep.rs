@@ -1,0 +1,357 @@
+//! What a node does for its networks while it runs.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use comity_certs::Anchor;
+use comity_identity::{NodeId, PeerId, UnixTime};
+use comity_record::{Bundle, Freshness, Location};
+use comity_store::NetworkRecord;
+use comity_tls::network::{Fetched, Holding, fetch_bundle};
+use comity_tls::{DialRequest, Dialer, Endpoint, Wish};
+use comity_trust::{Expectation, Mode};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::sleep;
+
+use super::follow::{Memory, Reach, pull, subscribe};
+use super::places::places;
+
+/// How often what runs out is looked at, and said at most.
+const WARN_EVERY: Duration = Duration::from_secs(24 * 3600);
+
+/// Before its end, a membership is renewed by itself many times. When so little is left, nobody
+/// renews it.
+pub const MEMBERSHIP_WARNING: Duration = Duration::from_secs(14 * 24 * 3600);
+
+/// How long a subscription may take to bring a renewed membership, where somebody waits for it.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Starts what keeps this node in touch with its networks: a subscription to each network that it
+/// is in, the question for bundles that are due, and warnings of what runs out. Networks that are
+/// joined and left later are noticed. `own` are those whose authority lives in this home: their
+/// bundles are made here. Dropping the set stops everything.
+pub fn follow_networks(endpoint: &Endpoint, own: Vec<NodeId>) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    tasks.spawn(follow_all(endpoint.clone(), own));
+    tasks.spawn(warn(endpoint.clone()));
+    tasks
+}
+
+/// Follows each network that is known, from when it is known until it is forgotten.
+async fn follow_all(endpoint: Endpoint, own: Vec<NodeId>) {
+    let mut snapshots = endpoint.store().watch();
+    let mut tasks = JoinSet::new();
+    let mut running: HashMap<(NodeId, bool), AbortHandle> = HashMap::new();
+    loop {
+        snapshots.mark_unchanged();
+        let wanted: HashMap<(NodeId, bool), String> = match records(&endpoint).await {
+            Ok(records) => records
+                .iter()
+                .filter(|record| !own.contains(&record.network))
+                .map(|r| ((r.network, !r.membership.is_empty()), r.label.clone()))
+                .collect(),
+            // Whatever runs goes on: the file may be readable again in a moment.
+            Err(error) => {
+                tracing::warn!(%error, "the networks cannot be read");
+                running.keys().map(|key| (*key, String::new())).collect()
+            }
+        };
+        running.retain(|key, task| {
+            let stays = wanted.contains_key(key);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for ((network, is_member), label) in wanted {
+            running.entry((network, is_member)).or_insert_with(|| {
+                let followed = Followed {
+                    endpoint: endpoint.clone(),
+                    network,
+                };
+                tasks.spawn(follow(followed, is_member, label))
+            });
+        }
+        while tasks.try_join_next().is_some() {}
+        if snapshots.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Members subscribe as well: nobody else is let in for that.
+async fn follow(followed: Followed, is_member: bool, label: String) {
+    let subscribed = async {
+        if is_member {
+            subscribe(&label, &followed, &followed).await;
+        }
+    };
+    tokio::join!(subscribed, pull(&label, &followed, &followed));
+}
+
+async fn records(endpoint: &Endpoint) -> Result<Vec<NetworkRecord>, String> {
+    let endpoint = endpoint.clone();
+    let listed = tokio::task::spawn_blocking(move || endpoint.networks().list());
+    match listed.await {
+        Ok(Ok(records)) => Ok(records),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// One network, over real connections and from the real store.
+#[derive(Clone)]
+struct Followed {
+    endpoint: Endpoint,
+    network: NodeId,
+}
+
+impl Followed {
+    fn record(&self) -> Option<NetworkRecord> {
+        self.endpoint.networks().find(&self.network).ok().flatten()
+    }
+
+    fn held(&self) -> Option<Holding> {
+        let snapshot = self.endpoint.store().snapshot();
+        let bundle = &snapshot.networks.get(&self.network)?.bundle;
+        Some(Holding::new(
+            self.network,
+            bundle.charter().sequence(),
+            bundle.sequence(),
+            Arc::from(bundle.bytes()),
+        ))
+    }
+}
+
+impl Reach for Followed {
+    async fn subscribe(&self, place: &Location) -> String {
+        let Some(server) = place.node() else {
+            return "its id is not known".to_owned();
+        };
+        let expectation = Expectation {
+            id: Some(PeerId::Node(server)),
+            ..Expectation::default()
+        };
+        let mut request = DialRequest::new(expectation, Mode::Pin, Wish::Network);
+        request.network = Some(self.network);
+        let dialer = Dialer::new(self.endpoint.clone());
+        match dialer.dial(&place.host(), place.port(), request).await {
+            Ok(connection) => {
+                tracing::debug!(network = %self.network.short(), host = place.host(), "subscribed");
+                match connection
+                    .exchange_bundles(&self.endpoint, Some(self.network))
+                    .await
+                {
+                    Ok(()) => "it closed the connection".to_owned(),
+                    Err(error) => error.to_string(),
+                }
+            }
+            Err(error) => error.to_string(),
+        }
+    }
+
+    async fn pull(&self, place: &Location) -> Result<(), String> {
+        let held = self.held();
+        let fetched = fetch_bundle(&self.endpoint, place, held.as_ref()).await;
+        let bytes = match fetched.map_err(|error| error.to_string())? {
+            Fetched::Bundle(bytes) => bytes,
+            Fetched::Unchanged => held.map(|h| h.bundle().to_vec()).unwrap_or_default(),
+        };
+        let followed = self.clone();
+        let taken = tokio::task::spawn_blocking(move || {
+            followed.endpoint.take_bundle(&followed.network, &bytes)
+        });
+        match taken.await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
+
+impl Memory for Followed {
+    fn places(&self) -> Vec<Location> {
+        let ourselves = self.endpoint.credentials().node_id();
+        self.record()
+            .map_or_else(Vec::new, |record| places(&record, &ourselves))
+    }
+
+    fn due(&self) -> UnixTime {
+        let snapshot = self.endpoint.store().snapshot();
+        let refresh = snapshot
+            .networks
+            .get(&self.network)
+            .map(|a| a.bundle.refresh());
+        match (self.record(), refresh) {
+            (Some(record), Some(refresh)) => record.refreshed + refresh,
+            // Nothing is asked for what is not known.
+            _ => self.now() + WARN_EVERY,
+        }
+    }
+
+    fn now(&self) -> UnixTime {
+        self.endpoint.clock().now()
+    }
+}
+
+/// What became of a network that was asked about now.
+#[derive(Debug)]
+pub struct Refreshed {
+    /// The sequence of the bundle before.
+    pub before: u64,
+    /// The sequence now.
+    pub sequence: u64,
+    /// Where the bundle, or the news that there is none, came from.
+    pub from: Option<Location>,
+    /// Whether a new membership came.
+    pub renewed: bool,
+    /// What was tried in vain, with the cause.
+    pub failed: Vec<(Location, String)>,
+}
+
+/// Asks for the bundle of a network now and, if this node's membership wants renewal, for that.
+/// Blocks no thread; takes at most a minute or so for each place.
+///
+/// # Errors
+/// When the network is not known here, or what is known of it cannot be read.
+pub async fn refresh_network(endpoint: &Endpoint, network: NodeId) -> Result<Refreshed, String> {
+    let followed = Followed {
+        endpoint: endpoint.clone(),
+        network,
+    };
+    let sequence = || sequence_of(endpoint, &network).ok_or("it is not known here".to_owned());
+    let before = sequence()?;
+    let mut refreshed = Refreshed {
+        before,
+        sequence: before,
+        from: None,
+        renewed: false,
+        failed: Vec::new(),
+    };
+    for place in followed.places() {
+        match followed.pull(&place).await {
+            Ok(()) => {
+                refreshed.from = Some(place);
+                break;
+            }
+            Err(why) => refreshed.failed.push((place, why)),
+        }
+    }
+    refreshed.sequence = sequence()?;
+    let record = followed.record().ok_or("it is not known here")?;
+    if wants_renewal(&record, endpoint) {
+        refreshed.renewed = renew(&followed, &mut refreshed.failed).await;
+    }
+    Ok(refreshed)
+}
+
+/// Subscribes until a new membership has come.
+async fn renew(followed: &Followed, failed: &mut Vec<(Location, String)>) -> bool {
+    let before = followed.record().map(|record| record.membership);
+    let mut snapshots = followed.endpoint.store().watch();
+    for place in followed.places().iter().filter(|p| p.node().is_some()) {
+        let arrived = async {
+            loop {
+                drop(tokio::time::timeout(Duration::from_millis(50), snapshots.changed()).await);
+                if followed.record().map(|record| record.membership) != before {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            why = followed.subscribe(place) => failed.push((place.clone(), why)),
+            () = arrived => return true,
+            () = sleep(RENEWAL_PATIENCE) => {
+                let why = "it gave no new membership".to_owned();
+                failed.push((place.clone(), why));
+            }
+        }
+    }
+    false
+}
+
+fn sequence_of(endpoint: &Endpoint, network: &NodeId) -> Option<u64> {
+    let snapshot = endpoint.store().poll_changes();
+    snapshot.networks.get(network).map(|a| a.bundle.sequence())
+}
+
+/// Whether our membership has less than a third of its life left, or is for a key that we had
+/// before.
+fn wants_renewal(record: &NetworkRecord, endpoint: &Endpoint) -> bool {
+    if record.membership.is_empty() {
+        return false;
+    }
+    let node = endpoint.credentials().node_id();
+    own_certificate(record, &node).is_none_or(|ours| {
+        let life = ours.not_before().until(ours.not_after());
+        ours.not_before() + life * 2 / 3 <= endpoint.clock().now()
+    })
+}
+
+/// Of our membership of a network, the cross-certificate for this key that is good for longest.
+pub fn own_certificate(record: &NetworkRecord, node: &NodeId) -> Option<Anchor> {
+    let anchors = record
+        .membership
+        .iter()
+        .filter_map(|der| Anchor::from_der(der).ok());
+    anchors
+        .filter(|anchor| anchor.key() == node.key_hash())
+        .max_by_key(Anchor::not_after)
+}
+
+/// Says what runs out, while there is time to do something about it.
+async fn warn(endpoint: Endpoint) {
+    loop {
+        if let Ok(records) = records(&endpoint).await {
+            let (node, now) = (endpoint.credentials().node_id(), endpoint.clock().now());
+            for record in &records {
+                for concern in concerns(record, &node, now) {
+                    tracing::warn!(network = record.label, "{concern}");
+                }
+            }
+        }
+        sleep(WARN_EVERY).await;
+    }
+}
+
+/// What a person should know about a network before it is too late.
+pub fn concerns(record: &NetworkRecord, node: &NodeId, now: UnixTime) -> Vec<String> {
+    let mut concerns = Vec::new();
+    if let Some(since) = record.forked {
+        concerns.push(format!(
+            "frozen since {since}: two of its bundles contradict each other, so somebody else has a key of its authority; it admits nobody until you decide"
+        ));
+    }
+    if let Ok(bundle) = Bundle::parse_of(&record.network, &record.bundle) {
+        let expires = bundle.expires();
+        match bundle.standing(now) {
+            Freshness::Fresh => {}
+            Freshness::PastHalf => concerns.push(format!(
+                "its bundle is old and ends at {expires}: nobody has brought a newer one"
+            )),
+            Freshness::Expired => concerns.push(format!(
+                "its bundle ended at {expires}: members who are not connected are not recognised any more"
+            )),
+            Freshness::NotYetValid => concerns.push(format!(
+                "its bundle is from the future ({}): one of the clocks is wrong",
+                bundle.issued()
+            )),
+        }
+    }
+    if record.membership.is_empty() {
+        return concerns;
+    }
+    match own_certificate(record, node) {
+        None => concerns.push("our membership is for a key that we had before".to_owned()),
+        Some(ours) if ours.not_after() < now => {
+            concerns.push(format!("our membership ended at {}", ours.not_after()));
+        }
+        Some(ours) if ours.not_after() < now + MEMBERSHIP_WARNING => concerns.push(format!(
+            "our membership ends at {}, and nobody has renewed it",
+            ours.not_after()
+        )),
+        Some(_) => {}
+    }
+    concerns
+}
