@@ -20,6 +20,8 @@ pub struct Identity {
     pub key: Arc<SoftwareKey>,
     /// Its DER root certificate.
     pub root: Vec<u8>,
+    /// The statements by which it followed others, which its leaves carry; empty for a first identity.
+    pub succession: Vec<u8>,
 }
 
 /// What is known of an identity without its key, which may be sealed.
@@ -92,31 +94,44 @@ pub fn initialise(
 fn make(algorithm: Algorithm, passphrase: Option<&str>) -> Result<IdentityFiles, IdentityError> {
     let key = SoftwareKey::generate(algorithm)?;
     let next = SoftwareKey::generate(algorithm)?;
-    let mut serial = [0; 16];
-    getrandom::fill(&mut serial).map_err(IdentityError::Entropy)?;
     let root = mint_root(
         &key,
         &RootRequest {
             next: Some(KeyHash::of_spki(next.spki())),
-            serial,
+            serial: random_serial()?,
             not_before: UnixTime::from(SystemTime::now()),
         },
     )?;
-    let encode = |key: &SoftwareKey| -> Result<Zeroizing<Vec<u8>>, KeyError> {
-        let text = match passphrase {
-            Some(passphrase) => key.seal(passphrase)?,
-            None => key.encode_plain()?,
-        };
-        Ok(Zeroizing::new(text.as_bytes().to_vec()))
-    };
-    let certificate = pem_rfc7468::encode_string(CERTIFICATE_LABEL, LineEnding::LF, &root)
-        .expect("a certificate of ours fits into memory");
     Ok(IdentityFiles {
-        key: encode(&key)?,
-        certificate: certificate.into_bytes(),
-        next_key: Some(encode(&next)?),
+        key: encode_key(&key, passphrase)?,
+        certificate: encode_certificate(&root),
+        next_key: Some(encode_key(&next, passphrase)?),
         succession: None,
     })
+}
+
+/// The text of a key as a home keeps it: sealed, if there is a passphrase.
+pub(crate) fn encode_key(
+    key: &SoftwareKey,
+    passphrase: Option<&str>,
+) -> Result<Zeroizing<Vec<u8>>, KeyError> {
+    let text = match passphrase {
+        Some(passphrase) => key.seal(passphrase)?,
+        None => key.encode_plain()?,
+    };
+    Ok(Zeroizing::new(text.as_bytes().to_vec()))
+}
+
+pub(crate) fn encode_certificate(der: &[u8]) -> Vec<u8> {
+    let text = pem_rfc7468::encode_string(CERTIFICATE_LABEL, LineEnding::LF, der);
+    text.expect("a certificate of ours fits into memory")
+        .into_bytes()
+}
+
+pub(crate) fn random_serial() -> Result<[u8; 16], IdentityError> {
+    let mut serial = [0; 16];
+    getrandom::fill(&mut serial).map_err(IdentityError::Entropy)?;
+    Ok(serial)
 }
 
 /// What is known of a home's identity without its key.
@@ -138,18 +153,30 @@ pub fn load(
 ) -> Result<Identity, IdentityError> {
     let files = home.identity()?.ok_or_else(|| missing(home))?;
     let public = public_of(home, &files.certificate)?;
-    let text = std::str::from_utf8(&files.key).map_err(|_| KeyError::NotPem)?;
-    let key = SoftwareKey::decode(text, passphrase)?;
-    if NodeId::of_spki(key.spki()) != public.id {
-        return Err(not_the_root(home, "it certifies another key"));
-    }
+    let key = key_of(home, &files, public.id, passphrase)?;
     Ok(Identity {
         key: Arc::new(key),
         root: root_der(home, &files.certificate)?,
+        succession: files.succession.unwrap_or_default(),
     })
 }
 
-fn public_of(home: &Home, certificate: &[u8]) -> Result<PublicIdentity, IdentityError> {
+/// The key of an identity, which must be that of its root.
+pub(crate) fn key_of(
+    home: &Home,
+    files: &IdentityFiles,
+    id: NodeId,
+    passphrase: &mut dyn FnMut() -> Result<Zeroizing<String>, NoPassphrase>,
+) -> Result<SoftwareKey, IdentityError> {
+    let text = std::str::from_utf8(&files.key).map_err(|_| KeyError::NotPem)?;
+    let key = SoftwareKey::decode(text, passphrase)?;
+    match NodeId::of_spki(key.spki()) == id {
+        true => Ok(key),
+        false => Err(not_the_root(home, "it certifies another key")),
+    }
+}
+
+pub(crate) fn public_of(home: &Home, certificate: &[u8]) -> Result<PublicIdentity, IdentityError> {
     let root = root_der(home, certificate)?;
     let (id, next) =
         comity_certs::read_root(&root).map_err(|error| not_the_root(home, &error.to_string()))?;
@@ -174,7 +201,7 @@ fn not_the_root(home: &Home, cause: &str) -> IdentityError {
     }
 }
 
-fn missing(home: &Home) -> IdentityError {
+pub(crate) fn missing(home: &Home) -> IdentityError {
     IdentityError::Missing {
         home: home.root().display().to_string(),
     }

@@ -8,6 +8,7 @@ mod package;
 mod peers;
 mod place;
 mod settings;
+mod succession;
 
 pub use identity::{
     Identity, IdentityError, Initialised, PublicIdentity, initialise, load as load_identity,
@@ -21,3 +22,7 @@ pub use package::{MAX_PACKAGE_CERTIFICATES, Package, PackageError};
 pub use peers::{PlanError, Planned, Planning, host_and_port, split_service};
 pub use place::{NoHome, Surroundings};
 pub use settings::{ConfigError, ConfigFile, DEFAULT_LISTEN, Setting, Source};
+pub use succession::{
+    HistoryFault, MAX_FILE_STATEMENTS, RollError, RollPlan, RollRequest, Rolled, Statement,
+    StatementFileError, history, plan_roll, read_key_file, revoke, revoke_by_next_key, roll,
+};

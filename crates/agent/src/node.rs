@@ -53,6 +53,11 @@ impl Node {
         command: &str,
     ) -> Result<Self, NodeError> {
         let identity = identity::load(home, passphrase)?;
+        // Peers that knew an older key of ours follow it by these.
+        let profile = LeafProfile {
+            succession: identity.succession,
+            ..profile
+        };
         let now = UnixTime::from(SystemTime::now());
         let credentials = Credentials::new(identity.key, identity.root, profile, now)?;
         Ok(Self {
