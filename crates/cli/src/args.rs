@@ -1,5 +1,8 @@
 //! What can be typed. Checked here for form only; the commands touch the world.
 
+pub(crate) mod identity;
+pub(crate) mod rotation;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -78,6 +81,7 @@ pub(crate) struct Global {
 pub(crate) enum Command {
     Init(Init),
     Id(Id),
+    Identity(identity::Identity),
     Serve(Serve),
     Connect(Connect),
     Invite(Invite),
@@ -342,6 +346,9 @@ pub(crate) enum TrustCommand {
     Remove(TrustRemove),
     Replace(TrustReplace),
     Revoke(TrustRevoke),
+    Import(rotation::TrustImport),
+    Follow(rotation::TrustFollow),
+    Rotate(rotation::TrustRotate),
     Verify(TrustVerify),
     Explain(TrustExplain),
     Pending(TrustPending),

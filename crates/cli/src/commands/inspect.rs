@@ -61,7 +61,7 @@ pub(crate) fn scan(context: &Context, args: &TrustScan) -> Outcome {
 
 /// The chain that is presented at a peer's address. The dial expects an id that nobody has, so that
 /// it ends in our callback: the peer learns nothing of us.
-fn fetch(
+pub(crate) fn fetch(
     dialling: &Dialling,
     peer: &str,
     address: Option<&str>,
@@ -90,7 +90,7 @@ fn fetch(
     }
 }
 
-fn no_options(addr: Option<String>) -> DialOptions {
+pub(crate) fn no_options(addr: Option<String>) -> DialOptions {
     DialOptions {
         trust: None,
         ca: None,

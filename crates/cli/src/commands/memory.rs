@@ -135,7 +135,7 @@ fn refuse_ca_for_everybody(
 }
 
 /// A revocation beats every entry: one that is made in spite of it would only look like a grant.
-fn refuse_revoked(known: &KnownPeers, what: &What) -> Result<(), Failure> {
+pub(crate) fn refuse_revoked(known: &KnownPeers, what: &What) -> Result<(), Failure> {
     let (subject, line) = match what {
         What::Pin(pin) => ("key", revocation(known, pin)),
         What::Ca(anchor) => ("CA", known.revocation_of_anchor(anchor)),
@@ -386,7 +386,7 @@ pub(crate) fn revoke(context: &Context, args: &TrustRevoke) -> Outcome {
 }
 
 /// What revoking a key came to.
-struct Revoked {
+pub(crate) struct Revoked {
     /// The line that revoked it before.
     before: Option<usize>,
     lines_added: usize,
@@ -394,7 +394,7 @@ struct Revoked {
 
 /// Revokes a key, and with that of a listed CA everything that it issued. What is revoked already
 /// changes nothing.
-fn revoke_pin(store: &PeerStore, pin: &Pin, named: &str) -> Result<Revoked, Failure> {
+pub(crate) fn revoke_pin(store: &PeerStore, pin: &Pin, named: &str) -> Result<Revoked, Failure> {
     let any: Names = "*".parse().map_err(Failure::unable)?;
     let deed = Deed {
         action: "revoke".to_owned(),

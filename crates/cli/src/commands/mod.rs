@@ -3,12 +3,15 @@
 mod config;
 mod connect;
 mod identity;
+mod identity_roll;
 mod inspect;
 mod invite;
 mod memory;
 mod queue;
+mod rotate;
 mod serve;
 mod socket_file;
+pub(crate) mod statements;
 mod verify;
 
 use std::future::Future;
@@ -24,6 +27,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Id(args) => identity::id(context, &args),
         Command::Serve(args) => serve::serve(context, &args),
         Command::Connect(args) => connect::connect(context, &args),
+        Command::Identity(args) => identity_roll::identity(context, &args),
         Command::Invite(args) => invite::invite(context, &args),
         Command::Join(args) => invite::join(context, &args),
         Command::Verify(args) => verify::verify(context, &args),
@@ -43,6 +47,9 @@ fn trust(context: &Context, command: TrustCommand) -> Outcome {
         TrustCommand::Remove(args) => memory::remove(context, &args),
         TrustCommand::Replace(args) => memory::replace(context, &args),
         TrustCommand::Revoke(args) => memory::revoke(context, &args),
+        TrustCommand::Import(args) => statements::import(context, &args),
+        TrustCommand::Follow(args) => statements::follow_peer(context, &args),
+        TrustCommand::Rotate(args) => rotate::rotate(context, &args),
         TrustCommand::Verify(args) => memory::verify(context, &args),
         TrustCommand::Explain(args) => inspect::explain(context, &args),
         TrustCommand::Scan(args) => inspect::scan(context, &args),
