@@ -6,6 +6,7 @@
 mod bare;
 mod machine;
 mod middle;
+mod network;
 mod wire;
 
 pub use bare::{
@@ -17,4 +18,5 @@ pub use machine::{
     by_id, by_name, dial_reason, in_time, meet, meet_over, pin_line,
 };
 pub use middle::{Middle, Overheard};
+pub use network::{Network, record_of};
 pub use wire::{ClientHello, Limit, Tapped, client_hello, tap};

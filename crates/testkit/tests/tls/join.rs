@@ -53,6 +53,7 @@ fn invite(inviter: &Machine, offer: &Offer) -> Arc<Invitation> {
         services: offer.services.iter().map(|s| (*s).to_owned()).collect(),
         roles: Vec::new(),
         networks: Vec::new(),
+        network_id: None,
         created: NOW,
         expires: invitation.expires,
         consumed: None,

@@ -9,6 +9,7 @@ mod hostile_names;
 mod join;
 mod limits;
 mod live;
+mod membership;
 mod middle;
 mod possession;
 mod privacy;
