@@ -23,6 +23,7 @@ pub mod federation;
 mod keys;
 pub mod limits;
 mod lineage;
+mod link;
 mod metadata;
 mod mint;
 mod mint_authority;
@@ -47,6 +48,7 @@ pub use cross::{
 pub use csr::{Csr, CsrError, mint_csr, read_csr};
 pub use keys::KeyFault;
 pub use lineage::authority_above;
+pub use link::{Link, link};
 pub use metadata::{Metadata, MetadataError, is_label};
 pub use mint::{LeafRequest, MintError, RootRequest, mint_leaf, mint_root};
 pub use mint_authority::{

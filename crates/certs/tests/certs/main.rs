@@ -22,6 +22,7 @@ mod federation;
 mod foreign;
 mod hostile;
 mod lineage;
+mod links;
 mod metadata;
 mod minting;
 mod names;
