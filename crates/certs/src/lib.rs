@@ -7,6 +7,9 @@
 //! - [`PresentedChain::parse`] takes apart what a peer presented, limits first.
 //! - [`verify_ca_path`] verifies a chain below [`Anchor`]s, for those who trust a CA.
 //! - [`authority_above`] says whether an authority that was revoked issued a chain.
+//! - [`mint_authority_root`], [`mint_issuing`], [`mint_rollover`], [`mint_cross`] and
+//!   [`mint_direct_leaf`] make what an authority signs; [`AuthorityCertificate`] reads its own.
+//! - [`read_csr`] reads a request, [`describe`] says what any certificate is.
 //! - [`mint_root`] and [`mint_leaf`] make a node's own certificates, in a profile that is checked
 //!   byte by byte when a peer presents them.
 //!
@@ -19,6 +22,7 @@ mod candidates;
 mod chain;
 mod cross;
 mod csr;
+mod describe;
 pub mod federation;
 mod keys;
 pub mod limits;
@@ -46,6 +50,7 @@ pub use cross::{
     cross_paths, verify_cross_path, verify_own_path,
 };
 pub use csr::{Csr, CsrError, mint_csr, read_csr};
+pub use describe::{CertificateKind, Constraints, Description, describe};
 pub use keys::KeyFault;
 pub use lineage::authority_above;
 pub use link::{Link, link};

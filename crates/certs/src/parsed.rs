@@ -260,7 +260,7 @@ impl<'a> Parsed<'a> {
     }
 
     /// The key identifier in AuthorityKeyIdentifier, `keyIdentifier [0] IMPLICIT OCTET STRING`.
-    fn authority_key_identifier(&self) -> Option<&'a [u8]> {
+    pub(crate) fn authority_key_identifier(&self) -> Option<&'a [u8]> {
         let what = "authority key identifier";
         let extension = self.extension(&oid::AUTHORITY_KEY_IDENTIFIER)?;
         let elements = elements(extension.value, Tag::Sequence, what).ok()?;
