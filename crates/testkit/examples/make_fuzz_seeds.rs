@@ -15,6 +15,7 @@ use comity_testkit::certificates::{Credential, Foreign, LeafOptions, Node, TestK
 use comity_testkit::fuzzing::join;
 use comity_tls::frame::FrameType;
 use comity_tls::hello::{Hello, InvitationProof, SubProtocol, encode_accept, encode_refuse};
+use comity_tls::network::{CHUNK, Chunk, Grant, Standing, encode_sync};
 use comity_trust::Name;
 use comity_trust::Reason;
 use comity_trust::invitation::{Invitation, InvitationId, InvitationSecret};
@@ -33,6 +34,7 @@ fn main() {
     signatures();
     invitations();
     frames();
+    exchanges();
     keys();
     files();
 }
@@ -410,11 +412,61 @@ fn frames() {
     write("live_step", "two-steps", &[0xa2, 4, 0xf5, 4, 0xf4]);
 }
 
+/// What is said on a connection that exchanges bundles.
+fn exchanges() {
+    let network = NodeId::from_bytes([1; 32]);
+    let standing = |of| Standing {
+        network: NodeId::from_bytes([of; 32]),
+        charter: 1,
+        sequence: 5,
+        digest: [of; 32],
+    };
+    let sync = encode_sync(&[standing(1), standing(3)]);
+    let grant = Grant {
+        network,
+        membership: vec![vec![1; 100], vec![2; 100]],
+        bundle: vec![3; 300],
+    };
+    let whole = grant.encode();
+    let part = |bytes: &[u8], offset| Chunk::of(network, bytes, offset).encode();
+    let long = vec![4; CHUNK + 10];
+    write("network_frame", "sync", &sync);
+    write("network_frame", "sync-of-none", &encode_sync(&[]));
+    write("network_frame", "grant", &whole);
+    write("network_frame", "part", &part(b"a bundle", 0));
+    write("network_frame", "last-part", &part(&long, CHUNK));
+    let timed = |frames: &[(FrameType, Vec<u8>)]| -> Vec<u8> {
+        let framed = frames.iter().map(|(kind, body)| framed(*kind, body));
+        framed.flat_map(|frame| [vec![1], frame].concat()).collect()
+    };
+    let (answer, bundle) = (
+        (FrameType::Sync, sync),
+        (FrameType::Bundle, part(b"a bundle", 0)),
+    );
+    let parts = [0, CHUNK].map(|offset| (FrameType::Bundle, part(&long, offset)));
+    let granted = (FrameType::Grant, part(&whole, 0));
+    for (name, role, frames) in [
+        (
+            "accepting",
+            1,
+            vec![answer.clone(), bundle.clone(), bundle.clone()],
+        ),
+        ("dialing", 0, vec![answer.clone(), granted.clone(), bundle]),
+        ("parts", 0, [vec![answer.clone()], parts.to_vec()].concat()),
+        ("granting-an-acceptor", 1, vec![answer, granted]),
+    ] {
+        write("exchange", name, &[vec![role], timed(&frames)].concat());
+    }
+}
+
 fn framed(kind: FrameType, body: &[u8]) -> Vec<u8> {
     let code = match kind {
         FrameType::Hello => 1,
         FrameType::Accept => 2,
         FrameType::Refuse => 3,
+        FrameType::Grant => 4,
+        FrameType::Sync => 5,
+        FrameType::Bundle => 6,
         FrameType::Live => 16,
     };
     let length = u16::try_from(body.len()).expect("a short body");

@@ -20,7 +20,7 @@ pub use certs::{anchor, ca_file, chain, metadata, root};
 pub use identity::{hash_text, signature, time, words};
 pub use keys::{key_file, pbes2_key, pkcs8_key, sealed_key};
 pub use store::{audit_log, invitations_file, known_peers_file, pending_file};
-pub use tls::{answer, frame, hello, live_step};
+pub use tls::{answer, exchange, frame, hello, live_step, network_frame};
 pub use trust::{
     allow_rule, decision, invitation, invitation_body, known_peers, name, peer_argument, token,
 };
@@ -39,6 +39,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("ca_file", ca_file),
     ("chain", chain),
     ("decision", decision),
+    ("exchange", exchange),
     ("frame", frame),
     ("hash_text", hash_text),
     ("hello", hello),
@@ -51,6 +52,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("live_step", live_step),
     ("metadata", metadata),
     ("name", name),
+    ("network_frame", network_frame),
     ("pbes2_key", pbes2_key),
     ("peer_argument", peer_argument),
     ("pending_file", pending_file),

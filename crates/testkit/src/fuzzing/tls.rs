@@ -1,14 +1,18 @@
 //! The frames of `comity/1`.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
-use comity_tls::frame::{MAX_BODY, read_frame, write_frame};
+use comity_identity::NodeId;
+use comity_tls::frame::{FrameType, MAX_BODY, read_frame, write_frame};
 use comity_tls::hello::{
     Hello, MAX_CLAIMED_NAME, MAX_SERVICE, decode_accept, decode_refuse, encode_accept,
     encode_refuse,
 };
 use comity_tls::live;
+use comity_tls::network::{self, Chunk, Event, Exchange, Grant, Holding, Input};
 
 use super::assert_printable;
 
@@ -99,6 +103,100 @@ pub fn live_step(data: &[u8]) {
         assert!(!live::fuzz_decode(&longer));
         assert!(!live::fuzz_decode(&data[..data.len() - 1]));
     }
+}
+
+/// The body of a SYNC, of a part, or a whole grant: what it is read as, it is written as.
+pub fn network_frame(data: &[u8]) {
+    match network::decode_sync(data) {
+        Ok(standings) => {
+            assert!(standings.len() <= network::MAX_SHARED);
+            let encoded = network::encode_sync(&standings);
+            assert_eq!(network::decode_sync(&encoded).as_ref(), Ok(&standings));
+            assert!(encoded.len() <= data.len() && encoded.len() <= MAX_BODY);
+            let mut spellings = overlong(data).into_iter();
+            assert!(spellings.all(|map| network::decode_sync(&map).is_err()));
+        }
+        Err(error) => assert_printable(&error),
+    }
+    match Chunk::decode(data, network::MAX_BUNDLE) {
+        Ok(chunk) => {
+            assert!(chunk.bytes.len() <= network::CHUNK && !chunk.bytes.is_empty());
+            assert!(chunk.offset + chunk.bytes.len() <= chunk.total);
+            assert!(chunk.total <= network::MAX_BUNDLE);
+            let encoded = chunk.encode();
+            assert_eq!(Chunk::decode(&encoded, network::MAX_BUNDLE), Ok(chunk));
+        }
+        Err(error) => assert_printable(&error),
+    }
+    match Grant::decode(data) {
+        Ok(grant) => {
+            let count = grant.membership.len();
+            assert!((1..=network::MAX_MEMBERSHIP).contains(&count));
+            let encoded = grant.encode();
+            assert!(encoded.len() <= data.len() && encoded.len() <= network::MAX_GRANT);
+            assert_eq!(Grant::decode(&encoded), Ok(grant));
+        }
+        Err(error) => assert_printable(&error),
+    }
+}
+
+/// What a peer sends on a connection that exchanges bundles: one byte that tells our role, then each
+/// frame behind one byte with the seconds that pass before it.
+pub fn exchange(data: &[u8]) {
+    let Some((role, mut rest)) = data.split_first() else {
+        return;
+    };
+    // Time has no beginning in which anything could differ.
+    let mut now = Instant::now();
+    let shared = [1, 2].map(|of| NodeId::from_bytes([of; 32]));
+    let holdings = shared.map(|network| Holding::new(network, 1, 5, Arc::from([7; 20])));
+    let mut exchange = match role % 2 {
+        0 => Exchange::dialing(holdings.to_vec(), now),
+        _ => Exchange::accepting(holdings.to_vec(), now),
+    };
+    let (mut bundles, mut passed, mut closed) = (0, 0, false);
+    while let Some((seconds, frame)) = rest.split_first() {
+        rest = frame;
+        now += Duration::from_secs(u64::from(*seconds));
+        passed += u64::from(*seconds);
+        exchange.handle_timeout(now);
+        let Ok((kind, body)) = ready(read_frame(&mut rest)) else {
+            break;
+        };
+        exchange.handle_input(Input::Frame(kind, body), now);
+        while let Some((kind, body)) = exchange.poll_transmit() {
+            assert!(!closed && body.len() <= MAX_BODY);
+            match kind {
+                FrameType::Sync => drop(network::decode_sync(&body).expect("our own encoding")),
+                kind => {
+                    assert_eq!(kind, FrameType::Bundle);
+                    let chunk = Chunk::decode(&body, network::MAX_BUNDLE);
+                    assert!(shared.contains(&chunk.expect("our own encoding").network));
+                }
+            }
+        }
+        while let Some(event) = exchange.poll_event() {
+            assert!(!closed, "something happened after the end");
+            match event {
+                Event::Bundle { network, .. } => {
+                    bundles += 1;
+                    assert!(shared.contains(&network));
+                }
+                Event::Grant(grant) => {
+                    assert_eq!(role % 2, 0, "nobody grants anything to an acceptor");
+                    assert!(shared.contains(&grant.network));
+                }
+                Event::Named(networks) => assert!(networks.len() <= network::MAX_SHARED),
+                Event::Closed(violation) => {
+                    closed = true;
+                    assert_printable(&violation);
+                }
+            }
+        }
+        assert_eq!(exchange.poll_timeout().is_none(), closed);
+    }
+    // Four of each network at once, and one more of each per second.
+    assert!(bundles <= 2 * (4 + passed), "{bundles} in {passed} s");
 }
 
 /// A future that only reads from memory is finished at its first poll.

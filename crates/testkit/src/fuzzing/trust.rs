@@ -370,6 +370,7 @@ impl Question {
                 server_name: name.server_name().filter(|_| chosen(3)),
                 name: Some(name).filter(|_| chosen(3)),
                 id,
+                network: None,
             },
             invitee: chosen(6).then(Invitee::default),
         }
