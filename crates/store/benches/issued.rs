@@ -132,6 +132,8 @@ fn certificate(number: u32) -> IssuedCertificate {
             label: format!("node-{number}"),
             not_before: NOW,
             not_after: NOW + Duration::from_secs(u64::from(number) * 30),
+            attested: vec![7; 40],
+            next: None,
         },
         state: IssuedState::Issued,
         der: vec![7; DER],

@@ -31,6 +31,9 @@ pub const MAX_WORD: usize = 64;
 /// Bytes of a label; a DNS name fits.
 pub const MAX_ISSUED_LABEL: usize = 253;
 
+/// Bytes of what a certificate attests: the limit of a metadata extension.
+pub const MAX_ATTESTED: usize = 2048;
+
 /// Bytes of a certificate; what we accept from others is a quarter of it.
 pub const MAX_ISSUED_DER: usize = 64 << 10;
 
@@ -70,6 +73,11 @@ pub struct Reservation {
     pub not_before: UnixTime,
     /// Last second at which it is valid.
     pub not_after: UnixTime,
+    /// What it attests, as it stands in the certificate; empty for nothing. At most
+    /// [`MAX_ATTESTED`] bytes.
+    pub attested: Vec<u8>,
+    /// The key that its holder committed to as the next one.
+    pub next: Option<KeyHash>,
 }
 
 /// One certificate of the ledger.
@@ -126,7 +134,8 @@ pub enum LedgerError {
     },
 }
 
-/// State, template, key, issuer, label, not before, not after, withdrawn at, reason, certificate.
+/// State, template, key, issuer, label, not before, not after, withdrawn at, reason, certificate,
+/// attested, next key (or nothing).
 type Row = (
     u8,
     &'static str,
@@ -137,6 +146,8 @@ type Row = (
     u64,
     u64,
     &'static str,
+    &'static [u8],
+    &'static [u8],
     &'static [u8],
 );
 
@@ -417,6 +428,7 @@ impl IssuedSession {
 impl Reservation {
     fn check(&self) -> Result<(), LedgerError> {
         bounded("a template's name", self.template.len(), MAX_WORD)?;
+        bounded("what is attested", self.attested.len(), MAX_ATTESTED)?;
         bounded("a label", self.label.len(), MAX_ISSUED_LABEL)
     }
 }
@@ -491,6 +503,8 @@ impl<'t> Tables<'t> {
             at,
             reason,
             der.as_slice(),
+            about.attested.as_slice(),
+            about.next.as_ref().map_or(&[][..], |next| next.as_bytes()),
         );
         self.issued.insert(serial, row)?;
         Ok(())
@@ -524,10 +538,13 @@ type RowValue<'r> = (
     u64,
     &'r str,
     &'r [u8],
+    &'r [u8],
+    &'r [u8],
 );
 
 fn certificate(serial: &Serial, row: RowValue<'_>) -> IssuedCertificate {
-    let (state, template, key, issuer, label, not_before, not_after, at, reason, der) = row;
+    let (state, template, key, issuer, label, not_before, not_after, at, reason, der, ..) = row;
+    let (.., attested, next) = row;
     IssuedCertificate {
         serial: *serial,
         about: Reservation {
@@ -537,6 +554,8 @@ fn certificate(serial: &Serial, row: RowValue<'_>) -> IssuedCertificate {
             label: label.to_owned(),
             not_before: UnixTime::from_secs(not_before),
             not_after: UnixTime::from_secs(not_after),
+            attested: attested.to_vec(),
+            next: next.try_into().ok().map(KeyHash::from_bytes),
         },
         state: match state {
             RESERVED => IssuedState::Reserved,

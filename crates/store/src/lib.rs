@@ -83,13 +83,13 @@ pub use invitations::{
     InviteRefusal, KEPT_AFTER_EXPIRY, MAX_GRANTS, MAX_INVITATIONS, MAX_NAME, ParseHexError,
 };
 pub use issued::{
-    IssuedCertificate, IssuedLedger, IssuedSession, IssuedState, LedgerError, MAX_ISSUED_DER,
-    MAX_ISSUED_LABEL, MAX_WORD, Reservation, SERIAL_BYTES, Serial,
+    IssuedCertificate, IssuedLedger, IssuedSession, IssuedState, LedgerError, MAX_ATTESTED,
+    MAX_ISSUED_DER, MAX_ISSUED_LABEL, MAX_WORD, Reservation, SERIAL_BYTES, Serial,
 };
 pub use lock::{HomeLock, LOCK_WAIT};
 pub use networks::{
     MAX_MEMBERSHIP, MAX_MEMBERSHIP_DER, MAX_NETWORKS, NetworkError, NetworkRecord, NetworkStore,
-    Standing, Updated,
+    Updated,
 };
 pub use peers::{ATTEMPTS, Change, Health, POLL_EVERY, PeerStore, Snapshot, UpdateError};
 pub use pending::{

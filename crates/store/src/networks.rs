@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use comity_identity::{NodeId, UnixTime};
 use comity_record::{Bundle, BundleError, Follow, FollowError, Location, Withdrawal, Withdrawn};
-use comity_trust::Networks;
+use comity_trust::{Authority, Networks, Standing};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -45,15 +45,6 @@ pub struct NetworkStore {
 struct Known {
     entries: Arc<Vec<NetworkRecord>>,
     networks: Arc<Networks>,
-}
-
-/// What the word of an authority counts for.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Standing {
-    /// Its cross-certificates recognise members here.
-    Recognised,
-    /// Only its withdrawals and the states of its keys count, for what its keys issued.
-    Followed,
 }
 
 /// One authority.
@@ -335,7 +326,7 @@ impl NetworkStore {
         self.change("network-standing", network, |all| {
             let record = find_mut(all, network)?;
             record.standing = to;
-            Ok(((), standing::word(to).to_owned()))
+            Ok(((), to.token().to_owned()))
         })
     }
 
@@ -423,21 +414,19 @@ impl NetworkStore {
             let found = entries.len();
             return Err(damaged(format!("{found} networks, at most {MAX_NETWORKS}")));
         }
-        let mut seen: Vec<(&str, NodeId)> = Vec::new();
+        let mut authorities: Vec<Authority> = Vec::new();
         for record in entries {
-            check_label(&record.label)
-                .and_then(|()| check_membership(&record.membership))
-                .map_err(|error| damaged(error.to_string()))?;
-            let twice = |(label, network): &(&str, NodeId)| {
-                *label == record.label || *network == record.network
-            };
-            if seen.iter().any(twice) {
+            let twice = |a: &Authority| a.label == record.label || a.id() == record.network;
+            if authorities.iter().any(twice) {
                 return Err(damaged(format!("{} is there twice", record.label)));
             }
-            seen.push((&record.label, record.network));
-            verified(&record.network, &record.bundle).map_err(|e| damaged(e.to_string()))?;
+            let authority = check_label(&record.label)
+                .and_then(|()| check_membership(&record.membership))
+                .and_then(|()| authority(record, before))
+                .map_err(|error| damaged(error.to_string()))?;
+            authorities.push(authority);
         }
-        Ok(before.cloned().unwrap_or_default())
+        Ok(Networks::new(authorities))
     }
 
     /// Whether there was a file, and is none.
@@ -474,6 +463,27 @@ impl NetworkStore {
     fn read(&self) -> MutexGuard<'_, Option<Known>> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What decisions read of one record. A bundle that was verified before is not verified again.
+fn authority(record: &NetworkRecord, before: Option<&Networks>) -> Result<Authority, NetworkError> {
+    let known = before.and_then(|networks| networks.get(&record.network));
+    let bundle = match known.filter(|known| known.bundle.bytes() == record.bundle) {
+        Some(known) => Arc::clone(&known.bundle),
+        None => Arc::new(verified(&record.network, &record.bundle)?),
+    };
+    let mut withdrawn = Withdrawn::new();
+    if let Err(fault) = withdrawn.extend(record.withdrawn.iter().chain(bundle.withdrawn())) {
+        let network = record.network.to_hex();
+        tracing::warn!(network, %fault, "not everything that was withdrawn is remembered");
+    }
+    Ok(Authority {
+        label: record.label.clone(),
+        standing: record.standing,
+        bundle,
+        withdrawn: Arc::new(withdrawn),
+        forked: record.forked,
+    })
 }
 
 /// Takes a bundle that holds by itself, if it follows the one that is held.
@@ -583,22 +593,15 @@ mod standing {
     use super::{Deserialize, Standing};
     use serde::{Deserializer, Serializer, de};
 
-    pub(super) const fn word(standing: Standing) -> &'static str {
-        match standing {
-            Standing::Recognised => "recognised",
-            Standing::Followed => "followed",
-        }
-    }
-
     pub(super) fn serialize<S: Serializer>(standing: &Standing, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(word(*standing))
+        to.serialize_str(standing.token())
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Standing, D::Error> {
         let text = String::deserialize(from)?;
         [Standing::Recognised, Standing::Followed]
             .into_iter()
-            .find(|standing| word(*standing) == text)
+            .find(|standing| standing.token() == text)
             .ok_or_else(|| de::Error::unknown_variant(&text, &["recognised", "followed"]))
     }
 }

@@ -16,8 +16,8 @@ use crate::error::StoreError;
 use crate::fault::{Call, Fault, FaultDisk, ModelDisk};
 use crate::home::Home;
 use crate::issued::{
-    IssuedLedger, IssuedSession, IssuedState, LedgerError, MAX_ISSUED_DER, MAX_ISSUED_LABEL,
-    MAX_WORD, Reservation, Serial,
+    IssuedLedger, IssuedSession, IssuedState, LedgerError, MAX_ATTESTED, MAX_ISSUED_DER,
+    MAX_ISSUED_LABEL, MAX_WORD, Reservation, Serial,
 };
 use crate::lock::LOCK_WAIT;
 
@@ -118,6 +118,7 @@ fn texts_and_certificates_are_taken_up_to_their_limits() {
     let test = TestHome::in_memory();
     let session = ledger(&test.home).open().expect("the ledger");
     let sized = |template, label| Reservation {
+        attested: vec![7; MAX_ATTESTED],
         template: "t".repeat(template),
         label: "l".repeat(label),
         ..about(1)
@@ -131,6 +132,11 @@ fn texts_and_certificates_are_taken_up_to_their_limits() {
             Err(LedgerError::TooLong { .. })
         ));
     }
+    let attested = Reservation {
+        attested: vec![7; MAX_ATTESTED + 1],
+        ..about(1)
+    };
+    assert!(session.reserve(&attested).is_err());
     assert!(
         session
             .record(&serial, &vec![1; MAX_ISSUED_DER + 1])
@@ -442,5 +448,7 @@ fn about(number: u32) -> Reservation {
         label: format!("label-{number}"),
         not_before: DAY,
         not_after: DAY + Duration::from_secs(86_400) * number,
+        attested: vec![7; 20],
+        next: number.is_multiple_of(2).then(|| key(number + 1)),
     }
 }

@@ -10,6 +10,8 @@ use comity_record::{
     Bundle, BundleRequest, Charter, CharterKey, CharterRequest, KeyState, Withdrawal, WithdrawnWhat,
 };
 
+use comity_trust::Standing;
+
 use super::support::{
     DAY, MODEL_HOME, TestHome, child, child_task, model_home, open_on, succeeded,
 };
@@ -19,7 +21,7 @@ use crate::fault::{Fault, FaultDisk};
 use crate::home::{Home, HomeFile};
 use crate::networks::{
     MAX_MEMBERSHIP, MAX_MEMBERSHIP_DER, MAX_NETWORKS, NetworkError, NetworkRecord, NetworkStore,
-    Standing, Updated,
+    Updated,
 };
 use crate::peers::{Health, POLL_EVERY, PeerStore};
 
@@ -161,6 +163,10 @@ fn what_a_later_bundle_leaves_out_stays_withdrawn() {
         .expect("read")
         .expect("there");
     assert_eq!(held.withdrawn, [second, first]);
+    let networks = super_store(&test.home).networks().expect("read");
+    let authority = networks.get(&one.id).expect("there");
+    assert!(authority.bundle.withdrawn().is_empty());
+    assert_eq!(authority.withdrawn.len(), 2);
 }
 
 #[test]
