@@ -16,7 +16,11 @@
 mod certificates;
 
 mod anchors;
+mod authority;
 mod cross;
+mod crossing;
+mod describing;
+mod direct;
 mod encoding;
 mod federation;
 mod foreign;
@@ -29,5 +33,6 @@ mod names;
 mod native;
 mod openssl;
 mod paths;
+mod requests;
 mod twins;
 mod vectors;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use comity_certs::limits::MAX_SUCCESSION_BYTES;
 use comity_certs::{
     LEAF_LIFETIME, LeafRequest, Metadata, MintError, PresentedChain, ProfileFault, Purpose,
     RootRequest, SanName, mint_leaf, mint_root, renewal_time,
@@ -128,6 +129,48 @@ fn a_leaf_is_not_minted_for_longer_than_peers_accept() {
         };
         assert!(matches!(until(not_after), Err(MintError::Profile(f)) if f == fault));
     }
+}
+
+#[test]
+fn succession_statements_travel_in_the_leaf_up_to_their_limit() {
+    let node = Node::new();
+    let key = TestKey::generate(Algorithm::EcdsaP256);
+    let options = Options::default();
+    let with = |succession: &[u8]| {
+        let request = LeafRequest {
+            succession,
+            ..request(&key, &options)
+        };
+        mint_leaf(&node.root, &node.identity, &request)
+    };
+    let found = |leaf: Vec<u8>| {
+        let chain = PresentedChain::parse(&[leaf, node.root.clone()]).expect("our own");
+        chain.leaf().succession.clone()
+    };
+    assert_eq!(found(with(&[]).expect("none")), None);
+    let largest = vec![7; MAX_SUCCESSION_BYTES];
+    assert_eq!(found(with(&largest).expect("at the limit")), Some(largest));
+    let refused = with(&vec![7; MAX_SUCCESSION_BYTES + 1]).expect_err("one past it");
+    let MintError::SelfCheck(error) = refused else {
+        panic!("{refused}");
+    };
+    assert!(error.is_limit(), "{error}");
+}
+
+#[test]
+fn succession_statements_are_not_read_elsewhere_and_not_when_critical() {
+    let node = Node::new();
+    let arc = comity_certs::oid::SUCCESSION.as_bytes().to_vec();
+    let mut raw = RawCertificate::of(&node.serve.chain[0]);
+    raw.extensions.push((arc.clone(), true, vec![1]));
+    let leaf = raw.sign(&node.identity);
+    assert!(PresentedChain::parse(&[&leaf, &node.root]).is_err());
+    let key = TestKey::generate(Algorithm::EcdsaP256);
+    let mut raw = RawCertificate::of(&Foreign::default().self_signed().chain[0]);
+    raw.spki = key.spki().to_vec();
+    raw.extensions.push((arc, false, vec![1]));
+    let chain = PresentedChain::parse(&[raw.sign(&key)]).expect("a foreign leaf");
+    assert_eq!(chain.leaf().succession, None);
 }
 
 #[test]
