@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use comity_agent::{PlanError, Planned, Planning, split_service};
 use comity_certs::PresentedChain;
-use comity_identity::PeerId;
+use comity_identity::{NodeId, PeerId};
 use comity_store::{Change, Deed, PeerStore};
 use comity_tls::{
     Alpn, Connection, DialError, Dialer, Endpoint, LeafProfile, ServiceName, Versions, Wish,
     alert_of,
 };
 use comity_trust::{
-    Confirmed, Direction, Edit, Entry, KnownPeers, Mode, Name, Names, Origin, Pin, Reason, Refusal,
-    Side, Target, What, resolve,
+    Confirmed, Direction, Edit, Entry, Evidence, KnownPeers, Mode, Name, Names, Origin, Pin,
+    Reason, Refusal, Side, SuccessionFault, SuccessionPolicy, Target, What, resolve,
 };
 use comity_tunnel::{LocalListener, forward, pipe_peer_standard};
 use serde_json::json;
@@ -23,6 +23,7 @@ use crate::Outcome;
 use crate::args::{Connect, DialOptions, Join};
 use crate::commands::serve::stop_on_signal;
 use crate::commands::socket_file::SocketFile;
+use crate::commands::statements::{ask_to_follow, stapled};
 use crate::commands::{block_on, invite};
 use crate::context::{Context, check_mode, mode_setting, now};
 use crate::messages::{Subject, dial_failure, pin_text, warning_text};
@@ -311,6 +312,16 @@ pub(crate) async fn dial(
             }
             planned.route.dial(&dialling.dialer).await
         }
+        Err(DialError::Refused { refusal, chain }) => {
+            match successor_accepted(subject, &refusal, &chain)? {
+                Some(successor) => {
+                    let mut route = planned.route.clone();
+                    route.request.succession = SuccessionPolicy::Accept(successor);
+                    route.dial(&dialling.dialer).await
+                }
+                None => Err(DialError::Refused { refusal, chain }),
+            }
+        }
         dialled => dialled,
     };
     // Whom we refused, we did not remember: a new key is that of another process.
@@ -323,7 +334,13 @@ pub(crate) async fn dial(
             // What the peer's operator needs in order to let us in.
             DialError::RefusedByPeer(Some(Reason::Pending | Reason::Unknown)) => {
                 let id = dialling.dialer.endpoint().credentials().node_id();
-                failure.detail(format!("our id     {id}"))
+                let failure = failure.detail(format!("our id     {id}"));
+                match changed_key(context) {
+                    true => failure.hint(format!(
+                        "our key changed; where a person confirmed the old one: `comity trust follow OUR-LABEL --confirm {id}`"
+                    )),
+                    false => failure,
+                }
             }
             _ => failure,
         }
@@ -334,6 +351,39 @@ pub(crate) async fn dial(
     pin_named_id(store, planned)?;
     remember_address(store, planned, connection.peer.id);
     Ok(connection)
+}
+
+/// Whether our identity followed another one.
+fn changed_key(context: &Context) -> bool {
+    let home = context.open_home().ok();
+    home.is_some_and(|home| matches!(comity_agent::history(&home), Ok(Some(_))))
+}
+
+/// A peer whose old key signed for the new one, where a person confirmed the old one: a person is
+/// asked again, if there is one. The gate writes it down, once the peer has proved that it has the
+/// new key.
+fn successor_accepted(
+    subject: &Subject,
+    refusal: &Refusal,
+    chain: &PresentedChain,
+) -> Result<Option<NodeId>, Failure> {
+    let Evidence::Changed {
+        known,
+        succession: Some(SuccessionFault::Undecided { successor, .. }),
+        ..
+    } = &refusal.evidence
+    else {
+        return Ok(None);
+    };
+    let Some(history) = stapled(chain)? else {
+        return Ok(None);
+    };
+    let pins = known.iter().filter_map(|known| match known.pin {
+        Pin::Node(id) => Some((known.line, id)),
+        Pin::Key(_) | Pin::Cert(_) => None,
+    });
+    let accepted = ask_to_follow(&subject.typed, &history, &pins.collect::<Vec<_>>())?;
+    Ok(accepted.then_some(*successor))
 }
 
 /// The keys that are pinned for whom we dial, as the store has them now.
@@ -353,12 +403,25 @@ fn tell_first_use(context: &Context, store: &PeerStore, planned: &Planned, befor
     let Some(name) = &planned.name else {
         return;
     };
-    for pin in pins(store, planned).iter().filter(|p| !before.contains(p)) {
+    let now = pins(store, planned);
+    let successors = by_succession(store, name);
+    for pin in now.iter().filter(|p| !before.contains(p)) {
         let pin = pin_text(pin);
-        context
-            .shell
-            .tell(format_args!("first use: remembered {pin} as {name}"));
+        context.shell.tell(match successors.contains(&pin) {
+            true => format!("{name} has a new key, for which the old one signed: {pin}"),
+            false => format!("first use: remembered {pin} as {name}"),
+        });
     }
+}
+
+/// Those of a peer's keys that we know from a statement of an older one.
+fn by_succession(store: &PeerStore, name: &Name) -> Vec<String> {
+    let known = &store.snapshot().known;
+    let entries = known.pins_named(name, Some(Direction::Dial)).into_iter();
+    let followed = entries.filter(|(_, e)| e.attributes.origin == Some(Origin::Succession));
+    followed
+        .filter_map(|(_, entry)| entry.pin().map(pin_text))
+        .collect()
 }
 
 /// The question at first use. A yes, or the fingerprint pasted, is written down before it counts.

@@ -1,29 +1,25 @@
-//! `comity trust explain|scan|check`: looking without touching.
+//! `comity trust explain|scan`: looking without touching.
 
-use std::time::Duration;
-
-use comity_agent::{Planned, Planning, host_and_port, public_identity, read_named_file};
+use comity_agent::{Planned, Planning, host_and_port, read_named_file};
 use comity_certs::{Form, PresentedChain};
 use comity_identity::{KeyHash, PeerId};
-use comity_store::{Health, Home, HomeFile, Invitations, PeerStore, Pending};
 use comity_tls::{DialError, Dialer, Versions, Wish, expectation_at};
 use comity_trust::{
-    AllowRule, Direction, Expectation, Explanation, Invited, KnownPeers, Mode, Name, Networks,
-    Outcome as RuleOutcome, Phase, Query, SuccessionPolicy, Verdict, What, authorise,
+    AllowRule, Direction, Expectation, Explanation, Invited, KnownPeers, Mode, Name,
+    Outcome as RuleOutcome, Phase, Query, Step, StepDetail, SuccessionPolicy, Verdict, authorise,
     explain as explain_query,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::Outcome;
-use crate::args::{DialOptions, TrustCheck, TrustExplain, TrustScan};
+use crate::args::{DialOptions, TrustExplain, TrustScan};
 use crate::commands::block_on;
 use crate::commands::connect::{Dialling, plan_failure, prepare, subject};
-use crate::context::{Context, check_mode, identity_failure, now, store_failure};
-use crate::messages::{Subject, dial_failure, refusal_failure};
-use crate::shell::{Exit, Failure, chain};
-
-/// CAs that end within this time are named by `check`.
-const SOON: Duration = Duration::from_secs(30 * 86_400);
+use crate::commands::identity_roll::statements_json;
+use crate::commands::statements::stapled;
+use crate::context::{Context, check_mode, now};
+use crate::messages::{Subject, dial_failure, evidence_text, refusal_failure, serial_text};
+use crate::shell::{Exit, Failure};
 
 pub(crate) fn scan(context: &Context, args: &TrustScan) -> Outcome {
     let dialling = prepare(context, &no_options(Some(args.addr.clone())))?;
@@ -117,7 +113,8 @@ pub(crate) fn explain(context: &Context, args: &TrustExplain) -> Outcome {
     check_mode(mode, direction, true)?;
     let chain = evidence(&dialling, args, direction)?;
     let endpoint = dialling.dialer.endpoint();
-    let known = &endpoint.store().snapshot().known;
+    let snapshot = endpoint.store().snapshot();
+    let known = &snapshot.known;
     let expectation = match direction {
         Direction::Accept => Expectation::default(),
         Direction::Dial => expected_when_dialling(&args.peer, args.addr.as_deref(), known)?,
@@ -131,7 +128,7 @@ pub(crate) fn explain(context: &Context, args: &TrustExplain) -> Outcome {
         known,
         system_roots: endpoint.roots(),
         own: &endpoint.credentials().own_keys(),
-        networks: &Networks::empty(),
+        networks: &snapshot.networks,
         succession: SuccessionPolicy::default(),
         invited: Invited::No,
         now: now(),
@@ -190,11 +187,7 @@ fn show(
     explanation: &Explanation,
     chain: &PresentedChain,
 ) -> Outcome {
-    let steps: Vec<String> = explanation
-        .steps
-        .iter()
-        .map(|step| format!("  {:<13} {}", step.rule.token(), outcome_text(step.outcome)))
-        .collect();
+    let steps = explanation.steps.iter().flat_map(step_lines);
     let service = args
         .service
         .as_ref()
@@ -213,7 +206,7 @@ fn show(
         "{} when we {direction}, in mode {mode}: {answer}",
         args.peer
     )];
-    lines.push(format!("  presents      {}", chain.peer_id()));
+    lines.push(format!("  {:<17} {}", "presents", chain.peer_id()));
     lines.extend(steps);
     if let Some(service) = &service {
         let verdict = match service {
@@ -221,7 +214,8 @@ fn show(
             Err(reason) => format!("no ({})", reason.token()),
         };
         lines.push(format!(
-            "  service       {}: {verdict}",
+            "  {:<17} {}: {verdict}",
+            "service",
             args.service.as_deref().unwrap_or("")
         ));
     }
@@ -234,7 +228,9 @@ fn show(
         "service": service.as_ref().map(Result::is_ok),
         "steps": explanation.steps.iter().map(|step| json!({
             "rule": step.rule.token(), "outcome": outcome_text(step.outcome),
+            "detail": step.detail.as_ref().and_then(detail_json),
         })).collect::<Vec<_>>(),
+        "succession": stapled(chain).ok().flatten().map(|history| statements_json(&history)),
     });
     context.shell.answer(lines.join("\n"), &value);
     if let (Verdict::Refuse(refusal), false) = (&explanation.verdict, context.shell.json) {
@@ -252,6 +248,54 @@ fn show(
     Ok(if yes { Exit::Yes } else { Exit::No })
 }
 
+/// A rule, what came of it, and of what.
+fn step_lines(step: &Step) -> Vec<String> {
+    let first = format!("  {:<17} {}", step.rule.token(), outcome_text(step.outcome));
+    let details = step.detail.iter().flat_map(detail_lines);
+    std::iter::once(first)
+        .chain(details.map(|line| format!("  {:<17}   {line}", "")))
+        .collect()
+}
+
+fn detail_lines(detail: &StepDetail) -> Vec<String> {
+    match detail {
+        StepDetail::Membership(membership) => vec![
+            format!("network {} ({})", membership.label, membership.network),
+            format!(
+                "certificate {} by key:{}, until {}",
+                serial_text(&membership.cross.serial),
+                membership.cross.issuer_key,
+                membership.not_after
+            ),
+            match membership.roles.is_empty() {
+                true => "no roles".to_owned(),
+                false => format!("roles {}", membership.roles.join(", ")),
+            },
+        ],
+        StepDetail::Succession { from, to } => {
+            vec![format!("from {from}"), format!("to   {to}")]
+        }
+        StepDetail::Evidence(evidence) => evidence_text(evidence).into_iter().collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn detail_json(detail: &StepDetail) -> Option<Value> {
+    match detail {
+        StepDetail::Membership(membership) => Some(json!({
+            "network": membership.network.to_string(), "label": membership.label,
+            "issuer": membership.cross.issuer_key.to_string(),
+            "serial": serial_text(&membership.cross.serial),
+            "roles": membership.roles, "not_after": membership.not_after.to_string(),
+        })),
+        StepDetail::Succession { from, to } => {
+            Some(json!({ "from": from.to_string(), "to": to.to_string() }))
+        }
+        StepDetail::Evidence(evidence) => evidence_text(evidence).map(Value::from),
+        _ => None,
+    }
+}
+
 fn outcome_text(outcome: RuleOutcome) -> String {
     match outcome {
         RuleOutcome::Passed => "passed".to_owned(),
@@ -260,165 +304,5 @@ fn outcome_text(outcome: RuleOutcome) -> String {
         RuleOutcome::Recognised { line: None } => "recognised".to_owned(),
         RuleOutcome::Refused(reason) => format!("refused: {}", reason.token()),
         RuleOutcome::Failed(reason) => format!("no ({}), next rule", reason.token()),
-    }
-}
-
-/// One thing that `check` found.
-struct Finding {
-    /// Whether it wants attention, or is good to know.
-    wrong: bool,
-    text: String,
-    remedy: Option<String>,
-}
-
-pub(crate) fn check(context: &Context, args: &TrustCheck) -> Outcome {
-    let home = context.open_home()?;
-    let mut findings = Vec::new();
-    if args.forget_missing {
-        PeerStore::reinitialise(&home, "comity trust check").map_err(|e| store_failure(&e))?;
-    }
-    match PeerStore::open(&home, "comity trust check") {
-        Ok(store) => check_store(&store, &mut findings),
-        Err(error) => {
-            let failure = store_failure(&error);
-            findings.push(Finding {
-                wrong: true,
-                text: failure.message,
-                remedy: failure.hints.into_iter().next(),
-            });
-        }
-    }
-    check_identity(&home, &mut findings);
-    check_queues(&home, &mut findings);
-    if let Err(failure) = context.config(&home) {
-        findings.push(Finding {
-            wrong: true,
-            text: failure.message,
-            remedy: None,
-        });
-    }
-    let wrong = findings.iter().filter(|f| f.wrong).count();
-    let value = json!({
-        "ok": wrong == 0,
-        "findings": findings.iter().map(|f| json!({
-            "wrong": f.wrong, "text": f.text, "remedy": f.remedy,
-        })).collect::<Vec<_>>(),
-    });
-    let mut lines: Vec<String> = findings
-        .iter()
-        .map(|finding| {
-            let mark = if finding.wrong { "WRONG" } else { "note " };
-            let remedy = finding
-                .remedy
-                .as_ref()
-                .map(|r| format!("\n        {r}"))
-                .unwrap_or_default();
-            format!("{mark}   {}{remedy}", finding.text)
-        })
-        .collect();
-    lines.push(match wrong {
-        0 => "nothing is wrong".to_owned(),
-        n => format!("{n} want attention"),
-    });
-    context.shell.answer(lines.join("\n"), &value);
-    Ok(if wrong == 0 { Exit::Yes } else { Exit::No })
-}
-
-fn check_store(store: &PeerStore, findings: &mut Vec<Finding>) {
-    let snapshot = store.snapshot();
-    if !matches!(snapshot.health, Health::Fresh) {
-        findings.push(Finding {
-            wrong: true,
-            text: "known_peers cannot be relied upon any more".to_owned(),
-            remedy: None,
-        });
-    }
-    let now = now();
-    let mut unconfirmed = 0;
-    for (line, entry) in snapshot.known.entries() {
-        let name = entry
-            .display_name()
-            .map_or_else(|| entry.names.to_string(), Name::to_string);
-        if entry.is_over(now) {
-            findings.push(Finding {
-                wrong: true,
-                text: format!("the entry of {name} has ended (known_peers:{line})"),
-                remedy: Some(format!("comity trust remove {name}")),
-            });
-        }
-        match &entry.what {
-            What::Ca(anchor) if anchor.not_after() < now + SOON => findings.push(Finding {
-                wrong: true,
-                text: format!(
-                    "the CA {} ends {} (known_peers:{line})",
-                    anchor.subject(),
-                    anchor.not_after()
-                ),
-                remedy: Some(
-                    "add its successor beside it: comity trust add … --ca FILE".to_owned(),
-                ),
-            }),
-            What::Pin(_) if entry.attributes.confirmed.is_none() => unconfirmed += 1,
-            _ => {}
-        }
-    }
-    if unconfirmed > 0 {
-        findings.push(Finding {
-            wrong: false,
-            text: format!("{unconfirmed} keys were never confirmed with their operators"),
-            remedy: Some(
-                "comity trust list shows them first; comity trust verify confirms".to_owned(),
-            ),
-        });
-    }
-}
-
-fn check_identity(home: &Home, findings: &mut Vec<Finding>) {
-    match public_identity(home) {
-        Ok(_) => {}
-        Err(error) => {
-            let failure = identity_failure(&error);
-            findings.push(Finding {
-                wrong: true,
-                text: failure.message,
-                remedy: failure.hints.into_iter().next(),
-            });
-        }
-    }
-    if home.path(HomeFile::NextKey).exists() {
-        findings.push(Finding {
-            wrong: false,
-            text: "the next identity key lies beside the present one: a thief of one has both"
-                .to_owned(),
-            remedy: Some(format!(
-                "move {} to a safe place offline",
-                home.path(HomeFile::NextKey).display()
-            )),
-        });
-    }
-}
-
-fn check_queues(home: &Home, findings: &mut Vec<Finding>) {
-    let waiting = Pending::new(home, "comity trust check").list(now());
-    let invitations = Invitations::new(home, "comity trust check").list();
-    match waiting {
-        Ok(waiting) if !waiting.is_empty() => findings.push(Finding {
-            wrong: false,
-            text: format!("{} peers wait for approval", waiting.len()),
-            remedy: Some("comity trust pending".to_owned()),
-        }),
-        Ok(_) => {}
-        Err(error) => findings.push(Finding {
-            wrong: true,
-            text: chain(&error),
-            remedy: None,
-        }),
-    }
-    if let Err(error) = invitations {
-        findings.push(Finding {
-            wrong: true,
-            text: chain(&error),
-            remedy: None,
-        });
     }
 }

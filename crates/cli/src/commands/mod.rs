@@ -1,5 +1,6 @@
 //! The commands, one file for each subject.
 
+mod check;
 mod config;
 mod connect;
 mod identity;
@@ -53,7 +54,7 @@ fn trust(context: &Context, command: TrustCommand) -> Outcome {
         TrustCommand::Verify(args) => memory::verify(context, &args),
         TrustCommand::Explain(args) => inspect::explain(context, &args),
         TrustCommand::Scan(args) => inspect::scan(context, &args),
-        TrustCommand::Check(args) => inspect::check(context, &args),
+        TrustCommand::Check(args) => check::check(context, &args),
         TrustCommand::Pending(_) => queue::pending(context),
         TrustCommand::Approve(args) => queue::approve(context, &args),
         TrustCommand::Deny(args) => queue::deny(context, &args),
