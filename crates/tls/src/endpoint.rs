@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::credentials::Credentials;
 use crate::limits::Subscribers;
 use crate::memberships::Membership;
-use crate::network::{Grant, Holdings, Issuer, Issuers, VerifiedGrant};
+use crate::network::{Grant, Holding, Holdings, Issuer, Issuers, VerifiedGrant};
 use crate::session::Registry;
 
 /// How often memberships are looked at although nothing changed: one may be over.
@@ -163,6 +163,11 @@ impl Endpoint {
         // Also what was refused may have withdrawn something.
         self.store.poll_changes();
         taken
+    }
+
+    /// The bundle of a network that we hold, as decisions see it.
+    pub fn holding(&self, network: &NodeId) -> Option<Holding> {
+        self.holdings.get(network, &self.store.snapshot())
     }
 
     /// Keeps a membership that was verified, in place of the one that we have of that network, and

@@ -1,6 +1,6 @@
 //! A network and its authority, in memory: whom it certifies and what it withdraws, a test says.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use comity_certs::{
@@ -37,6 +37,8 @@ pub struct Network {
 
 struct State {
     request: BundleRequest,
+    /// Signed once: two signatures under one sequence would be a fork.
+    bundle: Bundle,
     /// Whom [`Issuer::admit`] refuses, and how often it was asked.
     refused: Vec<NodeId>,
     admitted: usize,
@@ -76,6 +78,7 @@ impl Network {
             charters: vec![charter.sign(&[&root_key]).expect("a sound request")],
             withdrawn: Vec::new(),
         };
+        let bundle = request.sign(&issuing_key).expect("a sound request");
         Self {
             root_key,
             root,
@@ -83,6 +86,7 @@ impl Network {
             issuing,
             state: Mutex::new(State {
                 request,
+                bundle,
                 refused: Vec::new(),
                 admitted: 0,
                 renews: false,
@@ -97,7 +101,7 @@ impl Network {
 
     /// Its newest bundle.
     pub fn bundle(&self) -> Bundle {
-        self.published(|_| ())
+        self.state().bundle.clone()
     }
 
     /// A bundle as the newest one, but for these changes. It is not remembered.
@@ -237,6 +241,13 @@ impl Machine {
         added.expect("a sound record");
         self.endpoint.store().poll_changes();
         self.endpoint.present_memberships().expect("readable");
+    }
+
+    /// The same machine, where this network makes peers its members.
+    #[must_use]
+    pub fn with_issuer(mut self, network: Arc<Network>) -> Self {
+        self.endpoint = self.endpoint.clone().with_issuer(network);
+        self
     }
 
     /// Becomes a member of a network with these roles.

@@ -10,11 +10,12 @@ use comity_store::fault::{Fault, FaultDisk};
 use comity_store::{self as store, InvitationKey};
 use comity_testkit::certificates::{DAY, Foreign, LeafOptions, Node, TODAY, random_serial};
 use comity_testkit::world::{
-    Face, Machine, Meeting, Middle, NOW, accept_reason, accepting, bare_client, by_id, by_name,
-    call, dial_reason, hello_frame, in_time, meet, meet_over, pin_line, refuse_frame,
+    Face, Machine, Meeting, Middle, NOW, Network, accept_reason, accepting, bare_client, by_id,
+    by_name, call, dial_reason, hello_frame, in_time, meet, meet_over, pin_line, refuse_frame,
     speaking_comity,
 };
 use comity_tls::hello::{Hello, InvitationProof, SubProtocol};
+use comity_tls::network::{Grant, GrantError, VerifiedGrant};
 use comity_tls::{ALPN_COMITY, DialError, DialRequest, Wish};
 use comity_trust::invitation::{Invitation, InvitationId, InvitationSecret, JoinStatement};
 use comity_trust::{Mode, Name, Reason};
@@ -561,4 +562,197 @@ async fn an_invitation_passed_on_by_somebody_in_the_middle_is_refused() {
     assert_eq!(accept_reason(outcome), Reason::InviteInvalid);
     assert!(is_unused(&inviter, &invitation));
     assert_eq!(inviter.known(), "");
+}
+
+/// Gives out an invitation to a network, with a role.
+fn invite_to(inviter: &Machine, network: &Network) -> Arc<Invitation> {
+    let mut seed = [0; 32];
+    seed[..16].copy_from_slice(&random_serial());
+    let invitation = Invitation {
+        addresses: vec![Name::parse("192.0.2.1:7117").expect("an address")],
+        inviter: inviter.id(),
+        network: Some("fleet".to_owned()),
+        network_id: Some(network.id()),
+        id: InvitationId(random_serial()),
+        secret: InvitationSecret::new(seed),
+        expires: NOW + DAY,
+        label: None,
+    };
+    let kept = store::Invitation {
+        id: store::InvitationId(invitation.id.0),
+        key: InvitationKey(invitation.secret.public_key().expect("a key")),
+        label: Some("laptop".to_owned()),
+        services: vec!["web".to_owned()],
+        roles: vec!["reader".to_owned()],
+        networks: vec!["fleet".to_owned()],
+        network_id: Some(network.id()),
+        created: NOW,
+        expires: invitation.expires,
+        consumed: None,
+    };
+    let created = inviter.endpoint.invitations().create(kept, NOW);
+    created.expect("created");
+    Arc::new(invitation)
+}
+
+/// An inviter that issues for its network.
+fn issuer() -> (Machine, Arc<Network>) {
+    let network = Arc::new(Network::new("fleet"));
+    let inviter = Machine::new();
+    inviter.becomes_member(&network, "fleet", &[]);
+    (inviter.with_issuer(Arc::clone(&network)), network)
+}
+
+#[tokio::test]
+async fn an_invitation_to_a_network_brings_a_membership_that_holds() {
+    let (inviter, network) = issuer();
+    let (joiner, other) = (Machine::new(), Machine::new());
+    let invitation = invite_to(&inviter, &network);
+    let (connection, _, peer) = join(&joiner, &inviter, &invitation, None).await.open();
+    // The entry has the label and the services; role and network come by membership alone.
+    assert_eq!(peer.label.as_deref(), Some("laptop"));
+    assert!(peer.attested.service("web"));
+    assert!(!peer.attested.membership("fleet", None));
+    let line = inviter.known();
+    assert!(line.contains("for=web"), "{line}");
+    assert!(
+        !line.contains("roles=") && !line.contains("networks="),
+        "{line}"
+    );
+    // Another member, who never heard of the joiner, knows it by what it got.
+    let grant = connection.grant.expect("a membership");
+    joiner.enters(&network, "fleet", grant.grant().membership.clone());
+    other.becomes_member(&network, "mesh", &[]);
+    let request = by_id(PeerId::Node(other.id()), Mode::Pin);
+    let meeting = meet(&joiner.dialer(), request, &other.acceptor(Mode::Invite)).await;
+    let (_, _, peer) = meeting.open();
+    assert!(peer.attested.membership("mesh", Some("reader")));
+}
+
+#[tokio::test]
+async fn the_same_key_gets_its_membership_again_and_another_key_nothing() {
+    let (inviter, network) = issuer();
+    let (joiner, thief) = (Machine::new(), Machine::new());
+    let invitation = invite_to(&inviter, &network);
+    for times in 1..=2 {
+        let (connection, ..) = join(&joiner, &inviter, &invitation, None).await.open();
+        assert!(connection.grant.is_some());
+        assert_eq!(network.admitted(), times);
+    }
+    let meeting = join(&thief, &inviter, &invitation, None).await;
+    assert_eq!(refused(meeting), INVALID);
+    assert_eq!(network.admitted(), 2);
+    // It was entered once.
+    assert_eq!(inviter.known().matches(" node ").count(), 1);
+}
+
+#[tokio::test]
+async fn whoever_does_not_issue_for_the_network_leaves_the_invitation_unused() {
+    let network = Network::new("fleet");
+    let (inviter, joiner) = (Machine::new(), Machine::new());
+    inviter.becomes_member(&network, "fleet", &[]);
+    let invitation = invite_to(&inviter, &network);
+    let refused = refused(join(&joiner, &inviter, &invitation, None).await);
+    assert_eq!(refused, (Reason::WrongNetwork, Reason::NotAuthorised));
+    assert!(is_unused(&inviter, &invitation));
+    assert!(!inviter.known().contains("laptop"));
+}
+
+#[tokio::test]
+async fn a_key_that_the_issuer_withdrew_does_not_come_in_by_an_invitation() {
+    let (inviter, network) = issuer();
+    let joiner = Machine::new();
+    network.refuse(joiner.id());
+    let invitation = invite_to(&inviter, &network);
+    let (reason, told) = refused(join(&joiner, &inviter, &invitation, None).await);
+    assert_eq!((reason, told), (Reason::Revoked, Reason::Unknown));
+}
+
+/// What a joiner says of the membership that `grant` makes of the network's own.
+async fn verdict_on(change: impl Fn(&Network, &Machine, &mut Grant)) -> GrantError {
+    let network = Network::new("fleet");
+    let joiner = Machine::new();
+    let mut grant = Grant {
+        network: network.id(),
+        membership: network.certify(&joiner.node.root, &[]),
+        bundle: network.bundle().bytes().to_vec(),
+    };
+    change(&network, &joiner, &mut grant);
+    let credentials = joiner.endpoint.credentials();
+    let verified = VerifiedGrant::verify(grant, &network.id(), credentials, NOW);
+    verified.expect_err("it does not hold")
+}
+
+#[tokio::test]
+async fn a_membership_that_peers_would_not_believe_is_not_believed() {
+    let other = Network::new("fleet");
+    let error = verdict_on(|_, _, grant| grant.network = other.id()).await;
+    assert!(matches!(error, GrantError::WrongNetwork { .. }));
+    let error = verdict_on(|_, _, grant| grant.bundle = other.bundle().bytes().to_vec()).await;
+    assert!(matches!(error, GrantError::WrongNetwork { .. }));
+    let error = verdict_on(|_, _, grant| grant.bundle.truncate(100)).await;
+    assert!(matches!(error, GrantError::Bundle(_)));
+    let error = verdict_on(|network, _, grant| {
+        let over = network.published(|request| {
+            request.expires = NOW - DAY / 2;
+            request.refresh = DAY / 4;
+        });
+        grant.bundle = over.bytes().to_vec();
+    })
+    .await;
+    assert!(matches!(error, GrantError::NotFresh { .. }));
+    let error = verdict_on(|_, joiner, grant| {
+        grant.membership = other.certify(&joiner.node.root, &[]);
+    })
+    .await;
+    assert!(matches!(error, GrantError::Path(_)), "{error}");
+    let error = verdict_on(|network, _, grant| {
+        grant.membership = network.certify(&Node::new().root, &[]);
+    })
+    .await;
+    assert!(
+        matches!(error, GrantError::Path(_) | GrantError::WrongKey),
+        "{error}"
+    );
+    let error = verdict_on(|network, joiner, grant| {
+        let end = NOW - DAY / 2;
+        grant.membership = network.certify_until(&joiner.node.root, &[], end);
+    })
+    .await;
+    assert!(matches!(error, GrantError::Path(_)));
+    let error = verdict_on(|network, joiner, grant| {
+        grant.bundle = network.withdraw(&joiner.id()).bytes().to_vec();
+    })
+    .await;
+    assert!(matches!(error, GrantError::Withdrawn));
+    let error = verdict_on(|_, _, grant| grant.membership[0] = b"garbage".to_vec()).await;
+    assert!(matches!(error, GrantError::Chain(_)));
+    let error = verdict_on(|_, _, grant| {
+        grant.membership = vec![grant.membership[1].clone(); 7];
+    })
+    .await;
+    assert!(matches!(error, GrantError::Chain(_)));
+}
+
+#[tokio::test]
+async fn an_inviter_that_sends_no_membership_is_no_network() {
+    // It consumes the invitation, and closes after ACCEPT.
+    let network = Network::new("fleet");
+    let (inviter, joiner) = (Machine::new(), Machine::new());
+    let mut invitation = Arc::unwrap_or_clone(invite(&inviter, &Offer::default()));
+    invitation.network = Some("fleet".to_owned());
+    invitation.network_id = Some(network.id());
+    let request = joining(&Arc::new(invitation), None);
+    let (near, far) = tokio::io::duplex(64 * 1024);
+    let acceptor = inviter.acceptor(Mode::Enroll);
+    let accepting = async {
+        let (mut stream, _) = accepting(&acceptor, far).await?;
+        stream.shutdown().await.ok();
+        Ok::<_, comity_tls::AcceptError>(())
+    };
+    let dialer = joiner.dialer();
+    let dialling = dialer.handshake(near, None, request);
+    let (dialled, accepted) = in_time(async { tokio::join!(dialling, accepting) }).await;
+    accepted.expect("it was accepted");
+    assert!(matches!(dialled, Err(DialError::Closed)));
 }

@@ -5,6 +5,7 @@
 //! that on the other, no application byte, and nothing in memory.
 
 mod certificates;
+mod exchange;
 mod hostile_names;
 mod join;
 mod limits;

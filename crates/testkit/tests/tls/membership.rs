@@ -112,7 +112,7 @@ async fn a_membership_that_comes_while_listening_is_presented_without_a_restart(
     another.enters(&network, "mesh", membership);
     in_time(async {
         while bob.endpoint.credentials().memberships().is_empty() {
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::task::yield_now().await;
         }
     })
     .await;

@@ -37,7 +37,7 @@ const READ: usize = 16 * 1024;
 pub enum ExchangeError {
     /// The connection failed.
     #[error("the connection failed: {0}")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
     /// Something that is no frame.
     #[error("the peer broke the protocol: {0}")]
     Frame(#[from] FrameError),
@@ -61,6 +61,16 @@ pub enum ExchangeError {
     /// It could not be remembered.
     #[error("cannot remember it: {0}")]
     Store(String),
+}
+
+impl From<io::Error> for ExchangeError {
+    /// A stream that ended says so inside.
+    fn from(error: io::Error) -> Self {
+        match error.get_ref().and_then(|e| e.downcast_ref::<Ended>()) {
+            Some(ended) => Self::Ended(*ended),
+            None => Self::Io(error),
+        }
+    }
 }
 
 impl<IO> Incoming<IO>
@@ -182,12 +192,9 @@ impl Desk {
             line.fill(&mut exchange)?;
             let timeout = exchange.poll_timeout().map(Instant::from_std);
             tokio::select! {
+                // Bytes come last: a peer that always has some must not hold up anything else.
+                biased;
                 ended = end.ended() => return Err(ended.into()),
-                moved = line.step() => match moved? {
-                    Moved::Closed => return Ok(()),
-                    Moved::Read => line.deliver(&mut exchange)?,
-                    Moved::Written => {}
-                },
                 changed = self.snapshots.changed() => match changed {
                     Ok(()) => self.reconsider(&mut exchange),
                     // The store is gone, and with it this process.
@@ -195,6 +202,11 @@ impl Desk {
                 },
                 () = self.recognised.changed() => self.reconsider(&mut exchange),
                 () = sleep_until(timeout) => exchange.handle_timeout(now()),
+                moved = line.step() => match moved? {
+                    Moved::Closed => return Ok(()),
+                    Moved::Read => line.deliver(&mut exchange)?,
+                    Moved::Written => {}
+                },
             }
         }
     }

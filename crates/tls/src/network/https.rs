@@ -100,7 +100,7 @@ where
         // Each request is judged by what the peer is a member of when it comes.
         let answer = match network_of(&request) {
             Ok(network) if is_member(&recognised.now(), &network) => {
-                match endpoint.holdings.get(&network, &endpoint.store.snapshot()) {
+                match endpoint.holding(&network) {
                     Some(holding) => bundle(&holding, request.headers()),
                     None => plain(StatusCode::NOT_FOUND),
                 }
