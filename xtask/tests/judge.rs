@@ -158,14 +158,6 @@ fn a_folder_that_cannot_be_judged_says_why_and_exits_with_two() {
             r#"[{"id": "../x", "purpose": "client"}]"#,
             "not the name of a folder",
         ),
-        (
-            r#"[{"id": "x", "purpose": "both"}]"#,
-            "neither client nor server",
-        ),
-        (
-            r#"[{"id": "x", "purpose": "client", "profile": "perhaps"}]"#,
-            "no verdict",
-        ),
     ] {
         let (code, report, errors) = judge(folder(list).path(), &[]);
         assert_eq!((code, report.as_str()), (Some(2), ""), "{list}");
@@ -175,6 +167,21 @@ fn a_folder_that_cannot_be_judged_says_why_and_exits_with_two() {
     let (code, _, errors) = judge(empty.path(), &[]);
     assert_eq!(code, Some(2));
     assert!(errors.contains("cases.json"), "{errors}");
+}
+
+#[test]
+fn an_entry_that_is_not_understood_differs_and_the_others_are_judged() {
+    for entry in [
+        r#"{"id": "x", "purpose": "both", "profile": "reject"}"#,
+        r#"{"id": "x", "profile": "reject"}"#,
+        r#"{"id": "x", "purpose": "client", "profile": "perhaps"}"#,
+    ] {
+        let dir = folder(&format!("[{entry}, {GOOD}]"));
+        let (code, report, errors) = judge(dir.path(), &[]);
+        assert_eq!(code, Some(1), "{errors}");
+        assert_eq!(line(&report, "x")[2..4], ["?", "DIFFERS"], "{report}");
+        assert_eq!(line(&report, "g01")[1..4], ["accept", "accept", "ok"]);
+    }
 }
 
 #[test]

@@ -84,7 +84,7 @@ pub const MAX_CROSS_SIGNATURES: usize = 16;
 /// Partial paths looked at in one search below cross-certificates.
 ///
 /// Seven certificates that all name one another can be put in 13,700 orders. An honest chain has
-/// fewer than fifty, and this many cost a tenth of a millisecond.
+/// fewer than fifty, and this many cost a fifth of a millisecond.
 pub const MAX_CROSS_STEPS: usize = 512;
 
 /// Subtrees in each list of a NameConstraints extension: each is compared with each name below.

@@ -9,6 +9,7 @@
 //! to run one and how to add one.
 
 mod certs;
+mod cross;
 mod identity;
 mod keys;
 mod store;
@@ -17,6 +18,7 @@ mod trust;
 mod tunnel;
 
 pub use certs::{anchor, ca_file, chain, metadata, root};
+pub use cross::cross_path;
 pub use identity::{hash_text, signature, time, words};
 pub use keys::{key_file, pbes2_key, pkcs8_key, sealed_key};
 pub use store::{audit_log, invitations_file, known_peers_file, pending_file};
@@ -38,6 +40,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("audit_log", audit_log),
     ("ca_file", ca_file),
     ("chain", chain),
+    ("cross_path", cross_path),
     ("decision", decision),
     ("exchange", exchange),
     ("frame", frame),
