@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use comity_certs::{Form, Metadata, PresentedChain};
+use comity_certs::{AuthorityCertificate, AuthorityKind, Form, Metadata, PresentedChain, read_csr};
+use comity_identity::KeyHash;
 use data_encoding::HEXLOWER;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-type Header = BTreeMap<String, String>;
+pub(crate) type Header = BTreeMap<String, String>;
 
 #[test]
 fn certificate_vectors_have_their_stated_outcome() {
@@ -43,6 +44,101 @@ fn metadata_vectors_have_their_stated_outcome() {
         };
         compare(&file, header, &found);
     }
+}
+
+#[test]
+fn authority_certificate_vectors_have_their_stated_outcome() {
+    let vectors = read("authority-certificate");
+    assert_eq!(vectors.len(), 22);
+    for (file, header, body) in vectors {
+        let found = describe_authority(&certificates(&body));
+        compare(&file, header, &found);
+    }
+}
+
+#[test]
+fn csr_vectors_have_their_stated_outcome() {
+    let vectors = read("csr");
+    assert_eq!(vectors.len(), 13);
+    for (file, header, body) in vectors {
+        compare(&file, header, &describe_csr(body.as_bytes()));
+    }
+}
+
+fn certificates(body: &str) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(body.as_bytes())
+        .collect::<Result<_, _>>()
+        .expect("PEM")
+}
+
+/// The first certificate, and that it was issued by the second, if there is one.
+pub(crate) fn describe_authority<C: AsRef<[u8]>>(chain: &[C]) -> Header {
+    let certificate = match AuthorityCertificate::from_der(chain[0].as_ref()) {
+        Ok(certificate) => certificate,
+        Err(error) => return refused(&error),
+    };
+    if let Some(issuer) = chain.get(1) {
+        let issuer = AuthorityCertificate::from_der(issuer.as_ref()).expect("a sound issuer");
+        if let Err(error) = certificate.check_issued_by(&issuer) {
+            return refused(&error);
+        }
+    }
+    let mut header = match certificate.kind() {
+        AuthorityKind::Issuing {
+            path_length,
+            scope,
+            dns,
+        } => {
+            let mut header = describe_metadata(scope);
+            put(&mut header, "path-length", &path_length.to_string());
+            put(&mut header, "dns", &dns.join(" "));
+            header
+        }
+        AuthorityKind::Root | AuthorityKind::Rollover => accepted(),
+    };
+    let kind = match certificate.kind() {
+        AuthorityKind::Root => "root",
+        AuthorityKind::Rollover => "rollover",
+        AuthorityKind::Issuing { .. } => "issuing",
+    };
+    put(&mut header, "kind", kind);
+    put(&mut header, "key", &certificate.key().to_hex());
+    put(
+        &mut header,
+        "issuer-key",
+        &certificate.issuer_key().to_hex(),
+    );
+    put(
+        &mut header,
+        "serial",
+        &HEXLOWER.encode(certificate.serial()),
+    );
+    put(
+        &mut header,
+        "not-before",
+        &certificate.not_before().to_string(),
+    );
+    put(
+        &mut header,
+        "not-after",
+        &certificate.not_after().to_string(),
+    );
+    header
+}
+
+pub(crate) fn describe_csr(request: &[u8]) -> Header {
+    let csr = match read_csr(request) {
+        Ok(csr) => csr,
+        Err(error) => return refused(&error),
+    };
+    let mut header = accepted();
+    let ips: Vec<String> = csr.ips.iter().map(ToString::to_string).collect();
+    put(&mut header, "subject", &csr.subject);
+    put(&mut header, "key", &KeyHash::of_spki(&csr.spki).to_hex());
+    put(&mut header, "dns", &csr.dns.join(" "));
+    put(&mut header, "ips", &ips.join(" "));
+    put(&mut header, "uris", &csr.uris.join(" "));
+    header
 }
 
 fn describe_chain(chain: &PresentedChain) -> Header {

@@ -24,5 +24,6 @@ mod properties;
 mod raw;
 mod revocations;
 mod successions;
+mod vectors;
 mod withdrawals;
 mod world;
