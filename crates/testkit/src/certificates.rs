@@ -110,6 +110,17 @@ impl TestKey {
         Self { kind, spki }
     }
 
+    /// A P-256 key again.
+    pub fn of_pkcs8(der: &[u8]) -> Self {
+        let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der);
+        let pair = pair.expect("a P-256 key");
+        let spki = Algorithm::EcdsaP256.spki(pair.public_key().as_ref());
+        Self {
+            kind: Kind::EcdsaP256(pair),
+            spki,
+        }
+    }
+
     /// The private key as PKCS#8 DER (version 1, which every tool reads).
     pub fn pkcs8(&self) -> Vec<u8> {
         let document = match &self.kind {
@@ -168,8 +179,12 @@ impl Node {
 
     /// A node with the given kind of identity key and the given leaves.
     pub fn with_options(algorithm: Algorithm, options: &LeafOptions) -> Self {
-        let identity = TestKey::generate(algorithm);
-        let next = TestKey::generate(algorithm);
+        let (identity, next) = (TestKey::generate(algorithm), TestKey::generate(algorithm));
+        Self::of_keys(identity, next, options)
+    }
+
+    /// A node with the given identity key, which commits to the given next one.
+    pub fn of_keys(identity: TestKey, next: TestKey, options: &LeafOptions) -> Self {
         let request = RootRequest {
             next: Some(KeyHash::of_spki(next.spki())),
             serial: random_serial(),

@@ -1,5 +1,6 @@
 //! See the crate description; filled in step by step.
 
+pub mod authorities;
 pub mod certificates;
 pub mod foreign;
 pub mod fuzzing;

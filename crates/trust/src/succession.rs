@@ -23,7 +23,7 @@ use comity_record::{Succession, SuccessionChain};
 use thiserror::Error;
 
 use crate::edit::{Edit, Succeeded};
-use crate::entry::{Entry, Origin, Pin, What};
+use crate::entry::{Attributes, Confirmed, Entry, Origin, Pin, What};
 use crate::known_peers::KnownPeers;
 use crate::reason::Reason;
 use crate::verdict::SuccessionPolicy;
@@ -234,31 +234,42 @@ impl Offer<'_> {
         lines.map(|(line, _)| line)
     }
 
-    /// Refuses when any key of the history was followed to another successor, unless the key
-    /// committed to that one: then the statement at hand is a thief's, and proves nothing.
+    /// Refuses when a key of the history is frozen, or somebody who holds it said two things for one
+    /// sequence.
     fn not_forked(&self) -> Result<(), SuccessionFault> {
         for statement in self.history.statements() {
-            let key = statement.old();
-            let contradicts = |line: &usize| {
-                let attributes = self.known.entry(*line).map(|entry| &entry.attributes);
-                attributes.is_some_and(|a| {
-                    let other = a.successor.is_some_and(|known| known != statement.new());
-                    let binding = a
-                        .next
-                        .is_some_and(|next| next != statement.new().key_hash());
-                    a.forked.is_some() || (other && !binding)
-                })
-            };
-            if self.lines_of(key).any(|line| contradicts(&line)) {
-                return Err(self.fork(key));
+            let (old, new) = (statement.old(), statement.new());
+            let frozen = self.any_line_of(old, |a| a.forked.is_some());
+            let other_successor = self.any_line_of(old, |a| {
+                // Where the key committed to one successor, a statement for another is a thief's
+                // who has not that one, and proves nothing.
+                let binding = a.next.is_some_and(|next| next != new.key_hash());
+                a.successor.is_some_and(|known| known != new) && !binding
+            });
+            // Both keys signed both of these: one of them is a thief's who has both.
+            let other_commitment = self.any_line_of(new, |a| {
+                let of_this_step =
+                    a.origin == Some(Origin::Succession) && a.seq == Some(statement.sequence());
+                let both = a.next.zip(statement.next());
+                of_this_step && both.is_some_and(|(known, said)| known != said)
+            });
+            if frozen || other_successor || other_commitment {
+                return Err(self.fork(old, new));
             }
         }
         Ok(())
     }
 
-    /// Every line of `key` and of the keys that were followed from it.
-    fn fork(&self, key: NodeId) -> SuccessionFault {
-        let mut keys = vec![key];
+    fn any_line_of(&self, key: NodeId, holds: impl Fn(&Attributes) -> bool) -> bool {
+        self.known
+            .pins_of(PeerId::Node(key))
+            .any(|(_, entry)| holds(&entry.attributes))
+    }
+
+    /// Every line of the two keys and of the keys that were followed from them.
+    fn fork(&self, key: NodeId, new: NodeId) -> SuccessionFault {
+        let known = |key: &NodeId| self.lines_of(*key).next().is_some();
+        let mut keys: Vec<NodeId> = [key, new].into_iter().filter(known).collect();
         let mut lines = Vec::new();
         let mut done = 0;
         while let Some(&key) = keys.get(done) {
@@ -270,6 +281,7 @@ impl Offer<'_> {
             }
         }
         lines.sort_unstable();
+        lines.dedup();
         let is_frozen = |line: &usize| {
             let entry = self.known.entry(*line);
             entry.is_some_and(|entry| entry.attributes.forked.is_some())
@@ -321,7 +333,7 @@ impl Offer<'_> {
         let successor = self.history.current();
         let confirmed = |entry: &Entry| {
             let confirmed = entry.attributes.confirmed.as_ref();
-            confirmed.is_some_and(crate::entry::Confirmed::by_a_person)
+            confirmed.is_some_and(Confirmed::by_a_person)
         };
         let undecided = match self.policy {
             SuccessionPolicy::Never => return Err(SuccessionFault::NotFollowed),

@@ -1,10 +1,5 @@
 //! The vector files under `tests/vectors/`: headers, a blank line, and the text that they describe.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "vectors are files; the library itself reads none"
-)]
-
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

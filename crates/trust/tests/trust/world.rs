@@ -375,6 +375,21 @@ impl<'a> Ask<'a> {
         self
     }
 
+    pub(crate) fn networks(mut self, networks: &Networks) -> Self {
+        self.networks = networks.clone();
+        self
+    }
+
+    pub(crate) fn demanding(mut self, network: NodeId) -> Self {
+        self.expectation.network = Some(network);
+        self
+    }
+
+    pub(crate) fn succession(mut self, policy: SuccessionPolicy) -> Self {
+        self.succession = policy;
+        self
+    }
+
     pub(crate) fn invited(mut self, invited: Invited<'a>) -> Self {
         self.invited = invited;
         self
