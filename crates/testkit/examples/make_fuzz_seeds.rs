@@ -8,11 +8,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use comity_certs::Metadata;
-use comity_identity::{Algorithm, NodeId, Signer, UnixTime, has_low_s};
+use comity_certs::{
+    AuthorityRootRequest, IssuingRequest, Metadata, mint_authority_root, mint_issuing,
+};
+use comity_identity::{Algorithm, KeyHash, NodeId, Signer, UnixTime, has_low_s};
 use comity_keys::SoftwareKey;
+use comity_record::{
+    BundleRequest, CharterKey, CharterRequest, KeyRevocationRequest, KeyState, SuccessionRequest,
+    Withdrawal, WithdrawnWhat,
+};
 use comity_testkit::certificates::{Credential, Foreign, LeafOptions, Node, TestKey, pem};
-use comity_testkit::fuzzing::join;
+use comity_testkit::fuzzing::{join, signer};
 use comity_tls::frame::FrameType;
 use comity_tls::hello::{Hello, InvitationProof, SubProtocol, encode_accept, encode_refuse};
 use comity_tls::network::{CHUNK, Chunk, Grant, Standing, encode_sync};
@@ -34,6 +40,8 @@ fn main() {
     signatures();
     invitations();
     frames();
+    records();
+    payloads();
     exchanges();
     keys();
     files();
@@ -457,6 +465,154 @@ fn exchanges() {
     ] {
         write("exchange", name, &[vec![role], timed(&frames)].concat());
     }
+}
+
+/// Signed objects and authority certificates as they are, from the vectors.
+fn records() {
+    const FEW: [&str; 9] = [
+        "p256",
+        "no-possession",
+        "chain",
+        "chain-commitment",
+        "revocation",
+        "revocation-forged",
+        "simple",
+        "rollover",
+        "withdrawn-order",
+    ];
+    for folder in ["succession", "bundle"] {
+        for (name, text) in vectors(folder) {
+            if !FEW.contains(&name.as_str()) {
+                continue;
+            }
+            let object = body(&text).trim_end().as_bytes();
+            let target = match text.lines().find_map(|line| line.strip_prefix("kind: ")) {
+                Some("statement") => "succession",
+                Some("chain") => "succession_chain",
+                Some("revocation") => "key_revocation",
+                _ => "bundle",
+            };
+            write(
+                target,
+                &name,
+                &HEXLOWER.decode(object).expect("hexadecimal"),
+            );
+        }
+    }
+    write("succession_chain", "empty", &[0x80]);
+    for (name, text) in vectors("csr") {
+        write("csr", &name, body(&text).as_bytes());
+        if name == "names-p384" {
+            write("csr", "der", &unarmoured(body(&text)));
+        }
+    }
+    for (name, text) in vectors("authority-certificate") {
+        let certificates = certificates_in(&text);
+        write("authority", &name, &certificates[0]);
+        if name.starts_with("issuing") {
+            write("description", &name, &certificates[0]);
+        }
+    }
+    for (name, text) in vectors("certificate") {
+        if name == "native-p256-serve" || name == "foreign-rsa-1024" {
+            for (number, der) in certificates_in(&text).iter().enumerate() {
+                write("description", &format!("{name}-{number}"), der);
+            }
+        }
+    }
+    write_all(
+        "location",
+        &[
+            "https://ca.example/bundle",
+            "https://[2001:DB8::1]:7117/a?b=c",
+            &format!("https://192.0.2.1:443/x#{}", NodeId::from_bytes([7; 32])),
+            "https://127.1/",
+        ],
+    );
+}
+
+/// Payloads that the fixed keys of the fuzz bodies sign: key 1 is the founding root, key 2 issues.
+fn payloads() {
+    let (root, issuing) = (signer(1), signer(2));
+    let begin = UnixTime::from_secs(1_772_323_200);
+    let year = std::time::Duration::from_secs(365 * 24 * 3600);
+    let root_request = AuthorityRootRequest {
+        serial: [1; 16],
+        not_before: begin,
+        not_after: begin + 20 * year,
+    };
+    let root_der = mint_authority_root(&root, &root_request).expect("sound");
+    let issuing_request = IssuingRequest {
+        spki: issuing.spki(),
+        serial: [2; 16],
+        not_before: begin,
+        not_after: begin + 2 * year,
+        path_length: 1,
+        scope: &Metadata::default(),
+        dns: &[],
+    };
+    let issuing_der = mint_issuing(&root_der, &root, &issuing_request).expect("sound");
+    let key = |certificate| CharterKey {
+        state: KeyState::Active,
+        certificate,
+    };
+    let charter = CharterRequest {
+        network: NodeId::of_spki(root.spki()),
+        sequence: 1,
+        issued: begin,
+        keys: vec![key(root_der), key(issuing_der)],
+    };
+    let charter = charter.sign(&[&root]).expect("sound");
+    let bundle = BundleRequest {
+        name: "fleet".to_owned(),
+        sequence: 1,
+        issued: begin,
+        expires: begin + year / 12,
+        refresh: year / 365,
+        locations: vec!["https://ca.example/bundle".parse().expect("a location")],
+        charters: vec![charter.clone()],
+        withdrawn: vec![Withdrawal {
+            what: WithdrawnWhat::Key(KeyHash::from_bytes([7; 32])),
+            at: begin,
+        }],
+    };
+    let bundle = bundle.sign(&issuing).expect("sound");
+    let succession = SuccessionRequest {
+        network: None,
+        sequence: 1,
+        previous: None,
+        issued: begin,
+        overlap_end: begin + year / 12,
+        next: Some(KeyHash::from_bytes([3; 32])),
+        reason: Some("routine".to_owned()),
+    };
+    let succession = succession.sign(&root, &issuing).expect("sound");
+    let revocation = KeyRevocationRequest {
+        key: NodeId::of_spki(root.spki()),
+        at: begin,
+        reason: None,
+    };
+    let revocation = revocation.sign(&root).expect("sound");
+    for (target, object) in [
+        ("charter", charter.bytes()),
+        ("bundle", bundle.bytes()),
+        ("succession", succession.bytes()),
+        ("key_revocation", revocation.bytes()),
+    ] {
+        write(target, "whole", object);
+        write(target, "payload", payload(object));
+        write(target, "cut-off", &object[..object.len() - 1]);
+    }
+}
+
+/// The first byte string of an envelope.
+fn payload(object: &[u8]) -> &[u8] {
+    let (start, length) = match object {
+        [_, 0x58, length, ..] => (3, usize::from(*length)),
+        [_, 0x59, high, low, ..] => (4, usize::from(u16::from_be_bytes([*high, *low]))),
+        _ => panic!("an envelope of another length"),
+    };
+    &object[start..start + length]
 }
 
 fn framed(kind: FrameType, body: &[u8]) -> Vec<u8> {

@@ -12,15 +12,17 @@ mod certs;
 mod cross;
 mod identity;
 mod keys;
+mod record;
 mod store;
 mod tls;
 mod trust;
 mod tunnel;
 
-pub use certs::{anchor, ca_file, chain, metadata, root};
+pub use certs::{anchor, authority, ca_file, chain, csr, description, metadata, root};
 pub use cross::cross_path;
 pub use identity::{hash_text, signature, time, words};
 pub use keys::{key_file, pbes2_key, pkcs8_key, sealed_key};
+pub use record::{bundle, charter, key_revocation, location, signer, succession, succession_chain};
 pub use store::{audit_log, invitations_file, known_peers_file, pending_file};
 pub use tls::{answer, exchange, frame, hello, live_step, network_frame};
 pub use trust::{
@@ -38,10 +40,15 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("anchor", anchor),
     ("answer", answer),
     ("audit_log", audit_log),
+    ("authority", authority),
+    ("bundle", bundle),
     ("ca_file", ca_file),
     ("chain", chain),
+    ("charter", charter),
+    ("csr", csr),
     ("cross_path", cross_path),
     ("decision", decision),
+    ("description", description),
     ("exchange", exchange),
     ("frame", frame),
     ("hash_text", hash_text),
@@ -50,9 +57,11 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("invitation_body", invitation_body),
     ("invitations_file", invitations_file),
     ("key_file", key_file),
+    ("key_revocation", key_revocation),
     ("known_peers", known_peers),
     ("known_peers_file", known_peers_file),
     ("live_step", live_step),
+    ("location", location),
     ("metadata", metadata),
     ("name", name),
     ("network_frame", network_frame),
@@ -63,6 +72,8 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("root", root),
     ("sealed_key", sealed_key),
     ("signature", signature),
+    ("succession", succession),
+    ("succession_chain", succession_chain),
     ("time", time),
     ("token", token),
     ("tunnel_target", tunnel_target),

@@ -2,7 +2,8 @@
 
 use comity_certs::limits::{MAX_CA_FILE_CERTIFICATES, MAX_SANS, MAX_SHOWN_NAME};
 use comity_certs::{
-    Anchor, Form, Metadata, PresentedChain, Purpose, SanName, read_root, verify_ca_path,
+    Anchor, AuthorityCertificate, AuthorityKind, Form, Metadata, PresentedChain, Purpose, SanName,
+    describe, read_csr, read_root, verify_ca_path,
 };
 use comity_identity::{KeyHash, PeerId};
 use rustls_pki_types::ServerName;
@@ -139,6 +140,62 @@ pub fn root(data: &[u8]) {
             assert_ne!(node.key_hash(), KeyHash::from_bytes([0; 32]));
         }
         Err(error) => assert_printable(&error),
+    }
+}
+
+/// The certificate of one of an authority's keys.
+pub fn authority(data: &[u8]) {
+    let authority = match AuthorityCertificate::from_der(data) {
+        Ok(authority) => authority,
+        Err(error) => return assert_printable(&error),
+    };
+    assert_eq!(authority.der(), data);
+    assert!(authority.not_before() <= authority.not_after());
+    // It can be listed as an authority, and is never taken for a node.
+    let anchor = Anchor::from_der(data).expect("a CA certificate");
+    assert_eq!(anchor.key(), authority.key());
+    assert!(read_root(data).is_err());
+    let is_root = *authority.kind() == AuthorityKind::Root;
+    assert_eq!(authority.check_issued_by(&authority).is_ok(), is_root);
+    assert_eq!(authority.issuer_key() == authority.key(), is_root);
+}
+
+/// A certificate signing request, as text or DER.
+pub fn csr(data: &[u8]) {
+    let csr = match read_csr(data) {
+        Ok(csr) => csr,
+        Err(error) => return assert_printable(&error),
+    };
+    assert!(csr.dns.len() + csr.ips.len() + csr.uris.len() <= MAX_SANS);
+    for name in &csr.dns {
+        assert_eq!(SanName::dns(name), Some(SanName::Dns(name.clone())));
+    }
+    for uri in &csr.uris {
+        assert_eq!(SanName::uri(uri), Some(SanName::Uri(uri.clone())));
+    }
+    assert_printable(&csr.subject);
+}
+
+/// Any certificate in words.
+pub fn description(data: &[u8]) {
+    let description = match describe(data) {
+        Ok(description) => description,
+        Err(error) => return assert_printable(&error),
+    };
+    for (name, value) in description.lines() {
+        assert!(!name.is_empty());
+        let control = value.chars().find(|c| c.is_control());
+        assert_eq!(control, None, "{name}: {value:?}");
+        // As many names as a certificate may have, each as long as it is shown.
+        assert!(
+            value.len() <= 2 * MAX_SANS * 4096,
+            "{name}: {} bytes",
+            value.len()
+        );
+    }
+    if let Ok(authority) = AuthorityCertificate::from_der(data) {
+        let kind = comity_certs::CertificateKind::Authority(authority.kind().clone());
+        assert_eq!(description.kind, kind);
     }
 }
 
