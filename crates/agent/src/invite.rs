@@ -12,6 +12,8 @@ use thiserror::Error;
 /// What an invitation offers.
 #[derive(Clone, Debug)]
 pub struct Offer {
+    /// The network that the joiner becomes a member of, with the roles below: its name, and its id.
+    pub network: Option<(String, NodeId)>,
     /// What the joiner will be called here.
     pub label: Option<String>,
     /// Services it may use.
@@ -60,8 +62,8 @@ pub fn invite(
     let invitation = Invitation {
         addresses: offer.addresses.clone(),
         inviter,
-        network: None,
-        network_id: None,
+        network: offer.network.as_ref().map(|(name, _)| name.clone()),
+        network_id: offer.network.as_ref().map(|(_, id)| *id),
         id: invitation::InvitationId(id),
         secret: InvitationSecret::new(secret),
         expires: now + offer.lifetime,
@@ -76,7 +78,7 @@ pub fn invite(
         services: offer.services.clone(),
         roles: offer.roles.clone(),
         networks: Vec::new(),
-        network_id: None,
+        network_id: invitation.network_id,
         created: now,
         expires: invitation.expires,
         consumed: None,

@@ -3,6 +3,7 @@
 pub mod armour;
 mod identity;
 mod invite;
+pub mod network;
 mod node;
 mod package;
 mod peers;

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use comity_certs::Anchor;
 use comity_identity::UnixTime;
 use comity_keys::NoPassphrase;
-use comity_store::{Home, HomeFile, StoreError};
+use comity_store::{Home, HomeFile, NetworkError, StoreError};
 use comity_tls::{Credentials, CredentialsError, Endpoint, LeafProfile};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -39,6 +39,9 @@ pub enum NodeError {
     /// Its leaves could not be made.
     #[error(transparent)]
     Credentials(#[from] CredentialsError),
+    /// Its memberships cannot be read.
+    #[error(transparent)]
+    Networks(#[from] NetworkError),
 }
 
 impl Node {
@@ -60,9 +63,11 @@ impl Node {
         };
         let now = UnixTime::from(SystemTime::now());
         let credentials = Credentials::new(identity.key, identity.root, profile, now)?;
+        let endpoint = Endpoint::open(home, credentials, command)?;
+        endpoint.present_memberships()?;
         Ok(Self {
             home: home.clone(),
-            endpoint: Endpoint::open(home, credentials, command)?,
+            endpoint,
         })
     }
 

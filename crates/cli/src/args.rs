@@ -1,6 +1,8 @@
 //! What can be typed. Checked here for form only; the commands touch the world.
 
+pub(crate) mod ca;
 pub(crate) mod identity;
+pub(crate) mod network;
 pub(crate) mod rotation;
 
 use std::path::PathBuf;
@@ -86,6 +88,7 @@ pub(crate) enum Command {
     Connect(Connect),
     Invite(Invite),
     Join(Join),
+    Network(network::Network),
     Verify(Verify),
     Trust(Trust),
     Config(Config),

@@ -203,8 +203,12 @@ pub(crate) fn start_logging(shell: Shell, cli: &Cli) {
     };
     let level = match (cli.global.quiet, cli.global.verbose) {
         (true, _) => "error".to_owned(),
-        (false, 0) => format!("warn,comity_tls={usual},comity_tunnel={usual},comity_store={usual}"),
-        (false, 1) => "info,comity_tls=debug,comity_tunnel=debug,comity_store=debug".to_owned(),
+        (false, 0) => format!(
+            "warn,comity_tls={usual},comity_tunnel={usual},comity_store={usual},comity_agent={usual},comity_authority={usual}"
+        ),
+        (false, 1) => {
+            "info,comity_tls=debug,comity_tunnel=debug,comity_store=debug,comity_agent=debug,comity_authority=debug".to_owned()
+        },
         (false, _) => "trace".to_owned(),
     };
     let asked =

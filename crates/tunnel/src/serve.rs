@@ -96,6 +96,11 @@ impl Services {
         Ok(Self(services))
     }
 
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The services.
     pub fn iter(&self) -> impl Iterator<Item = &Service> {
         self.0.iter()

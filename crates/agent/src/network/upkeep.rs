@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_certs::Anchor;
+use comity_certs::{CertificateKind, describe};
 use comity_identity::{NodeId, PeerId, UnixTime};
 use comity_record::{Bundle, Freshness, Location};
 use comity_store::NetworkRecord;
-use comity_tls::network::{Fetched, Holding, fetch_bundle};
+use comity_tls::network::{FetchError, Fetched, Holding, fetch_bundle};
 use comity_tls::{DialRequest, Dialer, Endpoint, Wish};
 use comity_trust::{Expectation, Mode};
 use tokio::task::{AbortHandle, JoinSet};
@@ -29,17 +29,16 @@ const RENEWAL_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts what keeps this node in touch with its networks: a subscription to each network that it
 /// is in, the question for bundles that are due, and warnings of what runs out. Networks that are
-/// joined and left later are noticed. `own` are those whose authority lives in this home: their
-/// bundles are made here. Dropping the set stops everything.
-pub fn follow_networks(endpoint: &Endpoint, own: Vec<NodeId>) -> JoinSet<()> {
+/// joined and left later are noticed. Dropping the set stops everything.
+pub fn follow_networks(endpoint: &Endpoint) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    tasks.spawn(follow_all(endpoint.clone(), own));
+    tasks.spawn(follow_all(endpoint.clone()));
     tasks.spawn(warn(endpoint.clone()));
     tasks
 }
 
 /// Follows each network that is known, from when it is known until it is forgotten.
-async fn follow_all(endpoint: Endpoint, own: Vec<NodeId>) {
+async fn follow_all(endpoint: Endpoint) {
     let mut snapshots = endpoint.store().watch();
     let mut tasks = JoinSet::new();
     let mut running: HashMap<(NodeId, bool), AbortHandle> = HashMap::new();
@@ -48,7 +47,6 @@ async fn follow_all(endpoint: Endpoint, own: Vec<NodeId>) {
         let wanted: HashMap<(NodeId, bool), String> = match records(&endpoint).await {
             Ok(records) => records
                 .iter()
-                .filter(|record| !own.contains(&record.network))
                 .map(|r| ((r.network, !r.membership.is_empty()), r.label.clone()))
                 .collect(),
             // Whatever runs goes on: the file may be readable again in a moment.
@@ -152,21 +150,47 @@ impl Reach for Followed {
     }
 
     async fn pull(&self, place: &Location) -> Result<(), String> {
+        self.ask(place).await.map_err(|missed| missed.why)
+    }
+}
+
+/// Why a place gave no bundle.
+struct Missed {
+    why: String,
+    /// Whether it was there, and gives us none.
+    refused: bool,
+}
+
+impl Followed {
+    async fn ask(&self, place: &Location) -> Result<(), Missed> {
         let held = self.held();
         let fetched = fetch_bundle(&self.endpoint, place, held.as_ref()).await;
-        let bytes = match fetched.map_err(|error| error.to_string())? {
-            Fetched::Bundle(bytes) => bytes,
-            Fetched::Unchanged => held.map(|h| h.bundle().to_vec()).unwrap_or_default(),
+        let bytes = match fetched {
+            Ok(Fetched::Bundle(bytes)) => bytes,
+            Ok(Fetched::Unchanged) => held.map(|h| h.bundle().to_vec()).unwrap_or_default(),
+            Err(error) => {
+                let refused = matches!(
+                    error,
+                    FetchError::Status {
+                        status: 403 | 404,
+                        ..
+                    }
+                );
+                let why = error.to_string();
+                return Err(Missed { why, refused });
+            }
         };
         let followed = self.clone();
         let taken = tokio::task::spawn_blocking(move || {
             followed.endpoint.take_bundle(&followed.network, &bytes)
         });
-        match taken.await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
-        }
+        let why = match taken.await {
+            Ok(Ok(_)) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        let refused = false;
+        Err(Missed { why, refused })
     }
 }
 
@@ -208,6 +232,8 @@ pub struct Refreshed {
     pub renewed: bool,
     /// What was tried in vain, with the cause.
     pub failed: Vec<(Location, String)>,
+    /// Whether one of these places was there, and has no bundle for us: we may have been removed.
+    pub refused: bool,
 }
 
 /// Asks for the bundle of a network now and, if this node's membership wants renewal, for that.
@@ -228,14 +254,18 @@ pub async fn refresh_network(endpoint: &Endpoint, network: NodeId) -> Result<Ref
         from: None,
         renewed: false,
         failed: Vec::new(),
+        refused: false,
     };
     for place in followed.places() {
-        match followed.pull(&place).await {
+        match followed.ask(&place).await {
             Ok(()) => {
                 refreshed.from = Some(place);
                 break;
             }
-            Err(why) => refreshed.failed.push((place, why)),
+            Err(missed) => {
+                refreshed.refused |= missed.refused;
+                refreshed.failed.push((place, missed.why));
+            }
         }
     }
     refreshed.sequence = sequence()?;
@@ -283,21 +313,49 @@ fn wants_renewal(record: &NetworkRecord, endpoint: &Endpoint) -> bool {
         return false;
     }
     let node = endpoint.credentials().node_id();
-    own_certificate(record, &node).is_none_or(|ours| {
-        let life = ours.not_before().until(ours.not_after());
-        ours.not_before() + life * 2 / 3 <= endpoint.clock().now()
-    })
+    let now = endpoint.clock().now();
+    OwnMembership::of(record, &node).is_none_or(|ours| ours.wants_renewal(now))
 }
 
-/// Of our membership of a network, the cross-certificate for this key that is good for longest.
-pub fn own_certificate(record: &NetworkRecord, node: &NodeId) -> Option<Anchor> {
-    let anchors = record
-        .membership
-        .iter()
-        .filter_map(|der| Anchor::from_der(der).ok());
-    anchors
-        .filter(|anchor| anchor.key() == node.key_hash())
-        .max_by_key(Anchor::not_after)
+/// Our membership of a network, by the cross-certificate for our key that is good for longest.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct OwnMembership {
+    /// Its serial number in hexadecimal digits.
+    pub serial: String,
+    /// The roles that it attests.
+    pub roles: Vec<String>,
+    /// Its first second.
+    pub not_before: UnixTime,
+    /// Its last second.
+    pub not_after: UnixTime,
+}
+
+impl OwnMembership {
+    /// What the home has for this key; `None` if there is nothing for it.
+    pub fn of(record: &NetworkRecord, node: &NodeId) -> Option<Self> {
+        let described = record
+            .membership
+            .iter()
+            .filter_map(|der| describe(der).ok());
+        let ours = described
+            .filter(|d| d.kind == CertificateKind::Cross && d.key == node.key_hash())
+            .max_by_key(|d| d.not_after)?;
+        Some(Self {
+            serial: ours.serial,
+            roles: ours
+                .metadata
+                .map(|m| m.roles().to_vec())
+                .unwrap_or_default(),
+            not_before: ours.not_before,
+            not_after: ours.not_after,
+        })
+    }
+
+    /// Whether less than a third of its life is left.
+    pub fn wants_renewal(&self, now: UnixTime) -> bool {
+        let life = self.not_before.until(self.not_after);
+        self.not_before + life / 3 * 2 <= now
+    }
 }
 
 /// Says what runs out, while there is time to do something about it.
@@ -342,14 +400,11 @@ pub fn concerns(record: &NetworkRecord, node: &NodeId, now: UnixTime) -> Vec<Str
     if record.membership.is_empty() {
         return concerns;
     }
-    match own_certificate(record, node) {
+    match OwnMembership::of(record, node).map(|ours| ours.not_after) {
         None => concerns.push("our membership is for a key that we had before".to_owned()),
-        Some(ours) if ours.not_after() < now => {
-            concerns.push(format!("our membership ended at {}", ours.not_after()));
-        }
-        Some(ours) if ours.not_after() < now + MEMBERSHIP_WARNING => concerns.push(format!(
-            "our membership ends at {}, and nobody has renewed it",
-            ours.not_after()
+        Some(end) if end < now => concerns.push(format!("our membership ended at {end}")),
+        Some(end) if end < now + MEMBERSHIP_WARNING => concerns.push(format!(
+            "our membership ends at {end}, and nobody has renewed it"
         )),
         Some(_) => {}
     }

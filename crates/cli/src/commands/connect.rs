@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use comity_agent::network::follow_networks;
 use comity_agent::{PlanError, Planned, Planning, split_service};
 use comity_certs::PresentedChain;
 use comity_identity::{NodeId, PeerId};
@@ -74,7 +75,12 @@ fn accept_invitation(
     };
     let invitation = comity_trust::invitation::Invitation::parse(peer)
         .map_err(|error| Failure::unable(format!("this is no usable invitation: {error}")))?;
-    invite::redeem(context, endpoint, invitation, &join)
+    let inviter = invitation.inviter;
+    let joined = invite::redeem(context, endpoint, invitation, &join)?;
+    if let Some(network) = &joined.network {
+        network.tell(context, &joined.inviter, inviter);
+    }
+    Ok(joined.inviter)
 }
 
 /// Reads what decides how peers are dialled.
@@ -251,6 +257,7 @@ async fn on_local(
         &json!({ "listening": place, "peer": subject.typed }),
     );
     let _upkeep = dialling.dialer.endpoint().upkeep();
+    let _networks = follow_networks(dialling.dialer.endpoint());
     let report = {
         let (shell, subject) = (context.shell, subject.clone());
         // The answer of this command was its listening address.

@@ -2,7 +2,7 @@
 
 use comity_agent::{PublicIdentity, initialise, public_identity};
 use comity_identity::{Algorithm, PeerId};
-use comity_store::HomeFile;
+use comity_store::{Home, HomeFile};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
@@ -34,15 +34,11 @@ pub(crate) fn init(context: &Context, args: &Init) -> Outcome {
     });
     context.shell.answer(id, &value);
     if done.created {
-        let next_key = home.path(HomeFile::NextKey);
         context.shell.say(format_args!(
             "made an identity in {}",
             home.root().display()
         ));
-        context.shell.say(format_args!(
-            "{} belongs offline: move it to a safe place; it is needed only to replace a stolen key",
-            next_key.display()
-        ));
+        tell_next_key(context, &home);
     } else {
         context.shell.say(format_args!(
             "{} had an identity already; nothing was changed",
@@ -50,6 +46,29 @@ pub(crate) fn init(context: &Context, args: &Init) -> Outcome {
         ));
     }
     Ok(Exit::Yes)
+}
+
+/// The home, with an identity that is made if there is none, as `comity init` makes it.
+pub(crate) fn home_with_identity(context: &Context) -> Result<Home, Failure> {
+    let home = context.create_home()?;
+    let done = initialise(&home, Algorithm::EcdsaP256, None).map_err(|e| identity_failure(&e))?;
+    if done.created {
+        context.shell.say(format_args!(
+            "made an identity in {}: {}",
+            home.root().display(),
+            done.identity.id
+        ));
+        tell_next_key(context, &home);
+    }
+    Ok(home)
+}
+
+fn tell_next_key(context: &Context, home: &Home) {
+    let next_key = home.path(HomeFile::NextKey);
+    context.shell.say(format_args!(
+        "{} belongs offline: move it to a safe place; it is needed only to replace a stolen key",
+        next_key.display()
+    ));
 }
 
 pub(crate) fn id(context: &Context, args: &Id) -> Outcome {

@@ -7,8 +7,8 @@ use comity_agent::{
     Offer, Planned, invite as make, likely_addresses, machine_label, public_identity,
 };
 use comity_identity::{NodeId, PeerId};
-use comity_store::{Change, Deed, InvitationId, Invitations, PeerStore, UpdateError};
-use comity_tls::{Dialer, Endpoint, LeafProfile, ServiceName, free_label};
+use comity_store::{Change, Deed, Home, InvitationId, Invitations, PeerStore, UpdateError};
+use comity_tls::{DialError, Dialer, Endpoint, LeafProfile, ServiceName, free_label};
 use comity_trust::invitation::{Invitation, InvitationError};
 use comity_trust::{Confirmed, Reason};
 use comity_trust::{Edit, Entry, KnownPeers, Name, Names, Origin, Pin, Side, What};
@@ -18,6 +18,8 @@ use zeroize::Zeroizing;
 
 use crate::Outcome;
 use crate::args::{Invite, Join};
+use crate::commands::network::join::JoinedNetwork;
+use crate::commands::network::network_failure;
 use crate::commands::{block_on, identity};
 use crate::context::{Context, identity_failure, now, store_failure};
 use crate::messages::{Subject, dial_failure};
@@ -34,9 +36,14 @@ pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
     if let Some(id) = &args.withdraw {
         return withdraw(context, &Invitations::new(&home, "comity invite"), id);
     }
-    let offer = offer(context, args)?;
-    let inviter = public_identity(&home).map_err(|error| identity_failure(&error))?;
-    let invitation = make(&home, inviter.id, &offer, "comity invite")
+    let offer = offer(context, &home, args)?;
+    hand_out(context, &home, &offer, args.qr)
+}
+
+/// Makes an invitation and shows it.
+pub(crate) fn hand_out(context: &Context, home: &Home, offer: &Offer, as_qr: bool) -> Outcome {
+    let inviter = public_identity(home).map_err(|error| identity_failure(&error))?;
+    let invitation = make(home, inviter.id, offer, "comity invite")
         .map_err(|error| Failure::unable(chain(&error)))?;
     let text = invitation.to_text().map_err(Failure::unable)?;
     let addresses: Vec<&str> = invitation.addresses.iter().map(Name::as_str).collect();
@@ -44,6 +51,7 @@ pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
         "invitation": text.as_str(), "id": invitation.id.to_string(),
         "expires": invitation.expires.to_string(), "addresses": addresses,
         "services": offer.services, "roles": offer.roles, "label": offer.label,
+        "network": offer.network.as_ref().map(|(name, id)| json!({ "name": name, "id": id.to_string() })),
     });
     context.shell.answer_or(text.as_str(), &value, |failure| {
         let id = &invitation.id;
@@ -51,15 +59,12 @@ pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
             .detail(format!("the invitation {id} was made, and nobody has it"))
             .hint(format!("withdraw it: `comity invite --withdraw {id}`"))
     });
-    if args.qr && !context.shell.json {
+    if as_qr && !context.shell.json {
         context.shell.print(identity::qr(&text)?);
     }
-    let services = match offer.services.as_slice() {
-        [] => "no service yet (name some with --for)".to_owned(),
-        services => services.join(", "),
-    };
     context.shell.say(format_args!(
-        "grants {services}; good once, until {}; reaches us at {}",
+        "grants {}; good once, until {}; reaches us at {}",
+        granted(offer),
         invitation.expires,
         addresses.join(", ")
     ));
@@ -69,7 +74,24 @@ pub(crate) fn invite(context: &Context, args: &Invite) -> Outcome {
     Ok(Exit::Yes)
 }
 
-fn offer(context: &Context, args: &Invite) -> Result<Offer, Failure> {
+/// What an invitation is good for.
+fn granted(offer: &Offer) -> String {
+    let mut granted = Vec::new();
+    if let Some((name, _)) = &offer.network {
+        granted.push(match offer.roles.as_slice() {
+            [] => format!("membership of {name}, without a role"),
+            roles => format!("membership of {name} as {}", roles.join(", ")),
+        });
+    }
+    match offer.services.as_slice() {
+        [] if offer.network.is_some() => {}
+        [] => granted.push("no service yet (name some with --for)".to_owned()),
+        services => granted.push(services.join(", ")),
+    }
+    granted.join("; and here ")
+}
+
+pub(crate) fn offer(context: &Context, home: &Home, args: &Invite) -> Result<Offer, Failure> {
     for service in &args.services {
         if service != "*" {
             service
@@ -77,18 +99,33 @@ fn offer(context: &Context, args: &Invite) -> Result<Offer, Failure> {
                 .map_err(|e| Failure::unable(format!("--for {service}: {e}")))?;
         }
     }
-    let home = context.open_home()?;
     if let Some(label) = &args.label {
         let name = Name::label(label).map_err(|e| Failure::unable(format!("--as {label}: {e}")))?;
         // Who joins would quietly be called by another name than the one that was chosen.
-        let store = context.store(&home, "comity invite")?;
+        let store = context.store(home, "comity invite")?;
         if store.snapshot().known.has_pin_named(&name) {
             return Err(Failure::no(format!("`{label}` is another peer here"))
                 .hint("choose another label with --as, or remove that peer first"));
         }
     }
-    let addresses = args
-        .addr
+    let addresses = own_addresses(&args.addr)?;
+    let our_name = context.config(home)?.name().map(|s| s.value);
+    Ok(Offer {
+        network: None,
+        label: args.label.clone(),
+        services: args.services.clone(),
+        roles: args.roles.clone(),
+        addresses,
+        our_label: our_name
+            .or_else(machine_label)
+            .and_then(|l| Name::label(&l).ok()),
+        lifetime: args.expires,
+    })
+}
+
+/// Where we are reached: as typed, or else what looks like it.
+pub(crate) fn own_addresses(typed: &[String]) -> Result<Vec<Name>, Failure> {
+    let addresses = typed
         .iter()
         .map(|text| match Name::parse(text) {
             Ok(name) if !name.is_label() => Ok(name),
@@ -102,23 +139,13 @@ fn offer(context: &Context, args: &Invite) -> Result<Offer, Failure> {
         true => likely_addresses(),
         false => addresses,
     };
-    if addresses.is_empty() {
-        return Err(
+    match addresses.is_empty() {
+        false => Ok(addresses),
+        true => Err(
             Failure::unable("this machine has no address that leads elsewhere")
                 .hint("say where we are reached: `--addr HOST:PORT`"),
-        );
+        ),
     }
-    let our_name = context.config(&home)?.name().map(|s| s.value);
-    Ok(Offer {
-        label: args.label.clone(),
-        services: args.services.clone(),
-        roles: args.roles.clone(),
-        addresses,
-        our_label: our_name
-            .or_else(machine_label)
-            .and_then(|l| Name::label(&l).ok()),
-        lifetime: args.expires,
-    })
 }
 
 fn list(context: &Context, invitations: &Invitations) -> Outcome {
@@ -139,7 +166,8 @@ fn list(context: &Context, invitations: &Invitations) -> Outcome {
         .iter()
         .map(|(i, state)| {
             json!({ "id": i.id.to_string(), "state": state, "label": i.label,
-                "services": i.services, "roles": i.roles, "created": i.created.to_string(),
+                "services": i.services, "roles": i.roles,
+                "network": i.network_id.map(|id| id.to_string()), "created": i.created.to_string(),
                 "expires": i.expires.to_string(),
                 "used_by": i.consumed.as_ref().map(|c| c.by.to_string()) })
         })
@@ -147,7 +175,9 @@ fn list(context: &Context, invitations: &Invitations) -> Outcome {
     let lines: Vec<String> = rows
         .iter()
         .map(|(i, state)| {
-            format!("{}  {state}  for {}", i.id, i.services.join(","))
+            let network = i.network_id.map(|id| format!("network {} ", id.short()));
+            let network = network.unwrap_or_default();
+            format!("{}  {state}  for {network}{}", i.id, i.services.join(","))
                 + &i.label
                     .as_ref()
                     .map(|l| format!("  as {l}"))
@@ -185,15 +215,25 @@ pub(crate) fn join(context: &Context, args: &Join) -> Outcome {
     };
     let invitation = Invitation::parse(&text)
         .map_err(|error| Failure::unable(format!("this is no usable invitation: {error}")))?;
-    let home = context.open_home()?;
+    let home = match &invitation.network_id {
+        Some(_) => identity::home_with_identity(context)?,
+        None => context.open_home()?,
+    };
     let node = context.node(&home, LeafProfile::default(), "comity join")?;
     let inviter = invitation.inviter;
-    let label = redeem(context, &node.endpoint, invitation, args)?;
-    let value = json!({ "label": label, "id": inviter.to_string() });
-    context.shell.answer(&label, &value);
-    context.shell.say(format_args!(
-        "joined; reach its services with `comity connect {label}/SERVICE`"
-    ));
+    let joined = redeem(context, &node.endpoint, invitation, args)?;
+    let label = &joined.inviter;
+    let value = json!({
+        "label": label, "id": inviter.to_string(),
+        "network": joined.network.as_ref().map(|n| n.json()),
+    });
+    context.shell.answer(label, &value);
+    match &joined.network {
+        Some(network) => network.tell(context, label, inviter),
+        None => context.shell.say(format_args!(
+            "joined; reach its services with `comity connect {label}/SERVICE`"
+        )),
+    }
     Ok(Exit::Yes)
 }
 
@@ -228,14 +268,22 @@ fn wants_more(text: &str) -> bool {
     }
 }
 
-/// Redeems an invitation and remembers the inviter. Answers its label, which this endpoint knows
-/// from now on.
+/// What came of an invitation.
+#[derive(Debug)]
+pub(crate) struct Redeemed {
+    /// What the inviter is called here, which this endpoint knows from now on.
+    pub(crate) inviter: String,
+    /// The network that we are in now, if it was for one.
+    pub(crate) network: Option<JoinedNetwork>,
+}
+
+/// Redeems an invitation: keeps the membership that it brings, and remembers the inviter.
 pub(crate) fn redeem(
     context: &Context,
     endpoint: &Endpoint,
     invitation: Invitation,
     args: &Join,
-) -> Result<String, Failure> {
+) -> Result<Redeemed, Failure> {
     if invitation.expires <= now() {
         return Err(
             Failure::no(format!("the invitation expired at {}", invitation.expires))
@@ -257,12 +305,45 @@ pub(crate) fn redeem(
     let wanted = wanted_label(args, &invitation, &endpoint.store().snapshot().known)?;
     let dialer = Dialer::new(endpoint.clone());
     let dialled = block_on(async { route.dial(&dialer).await })?;
-    let connection = dialled.map_err(|error| dial_failure(&subject, &error))?;
-    drop(connection);
-    remember(endpoint.store(), &invitation, args.addr.as_deref(), &wanted).map_err(|error| {
-        Failure::of("joined, but the inviter could not be remembered", &error)
-            .hint("run the same command again: the invitation still counts for this machine")
-    })
+    let connection = dialled.map_err(|error| join_failure(&subject, &invitation, &error))?;
+    let again = "run the same command again: the invitation still counts for this machine";
+    let typed = args.addr.as_deref();
+    let network = match &connection.grant {
+        Some(grant) => Some(
+            JoinedNetwork::enter(endpoint, grant, &invitation, typed).map_err(|error| {
+                network_failure(&error)
+                    .detail("the inviter has made us a member, but the membership was not kept")
+                    .hint(again)
+            })?,
+        ),
+        None => None,
+    };
+    let inviter = remember(endpoint.store(), &invitation, typed, &wanted).map_err(|error| {
+        Failure::of("joined, but the inviter could not be remembered", &error).hint(again)
+    })?;
+    Ok(Redeemed { inviter, network })
+}
+
+fn join_failure(subject: &Subject, invitation: &Invitation, error: &DialError) -> Failure {
+    let Some(name) = &invitation.network else {
+        return dial_failure(subject, error);
+    };
+    match error {
+        DialError::RefusedByPeer(Some(reason @ Reason::WrongNetwork)) => Failure::no(format!(
+            "the inviter cannot make us a member of {name} ({})",
+            reason.token()
+        ))
+        .detail("it has not, or no longer, the key that signs members")
+        .hint("ask for an invitation from a node that has it")
+        .because(*reason),
+        DialError::RefusedByPeer(Some(reason @ Reason::Revoked)) => Failure::no(format!(
+            "the inviter will not make us a member of {name}: our key was removed from it ({})",
+            reason.token()
+        ))
+        .hint("a removed key stays out; `comity init --home DIR` makes another node")
+        .because(*reason),
+        _ => dial_failure(subject, error),
+    }
 }
 
 fn wanted_label(args: &Join, invitation: &Invitation, known: &KnownPeers) -> Result<Name, Failure> {

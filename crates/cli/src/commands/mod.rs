@@ -8,7 +8,9 @@ mod identity_roll;
 mod inspect;
 mod invite;
 mod memory;
+mod network;
 mod queue;
+mod root_key;
 mod rotate;
 mod serve;
 mod socket_file;
@@ -31,6 +33,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Identity(args) => identity_roll::identity(context, &args),
         Command::Invite(args) => invite::invite(context, &args),
         Command::Join(args) => invite::join(context, &args),
+        Command::Network(args) => network::network(context, args),
         Command::Verify(args) => verify::verify(context, &args),
         Command::Trust(args) => trust(context, args.command),
         Command::Config(_) => config::show(context),

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
+use comity_agent::network::{HomeIssuer, follow_networks, keep_authorities};
 use comity_agent::{ConfigFile, DEFAULT_LISTEN, Node};
+use comity_store::Snapshot;
 use comity_tls::{Acceptor, AcceptorConfig, LeafProfile, Limits, ServiceName, Versions};
-use comity_trust::{AllowRule, DEFAULT_PORT, Direction, KnownPeers, Mode, Networks};
+use comity_trust::{AllowRule, DEFAULT_PORT, Direction, Mode};
 use comity_tunnel::{Capacity, DEFAULT_SERVICE, Service, Services, Target, serve as run};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -23,10 +26,12 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
     let mode = mode_setting(args.accept, config.accept_mode(), "--accept", Mode::Enroll)?.value;
     check_mode(mode, Direction::Accept, args.i_mean_it)?;
     let profile = profile(&names(args, &config));
-    let node = context.node(&home, profile, "comity serve")?;
-    let known = &node.endpoint.store().snapshot().known;
-    let services = services(args, &config, known)?;
-    warn_of_strangers(context, &services, known);
+    let mut node = context.node(&home, profile, "comity serve")?;
+    let issuer = HomeIssuer::new(&home, Arc::clone(node.endpoint.store()));
+    node.endpoint = node.endpoint.with_issuer(Arc::new(issuer));
+    let snapshot = node.endpoint.store().snapshot();
+    let services = services(args, &config, &snapshot)?;
+    warn_of_strangers(context, &services, &snapshot);
     let listen = args
         .listen
         .clone()
@@ -60,7 +65,8 @@ pub(crate) fn serve(context: &Context, args: &Serve) -> Outcome {
 /// A rule that names nobody is said. One with an id opens a service to whoever is recognised with
 /// it, and does not make the id known: that is a pin, and belongs where `comity trust` shows it. One
 /// with a label gives the service to whoever is called so later.
-fn warn_of_strangers(context: &Context, services: &Services, known: &KnownPeers) {
+fn warn_of_strangers(context: &Context, services: &Services, snapshot: &Snapshot) {
+    let known = &snapshot.known;
     for service in services.iter() {
         let name = &service.name;
         for rule in &service.rules {
@@ -75,10 +81,25 @@ fn warn_of_strangers(context: &Context, services: &Services, known: &KnownPeers)
                         "--allow {name}={rule}: nobody has this label yet; whoever gets it may use the service"
                     ));
                 }
+                AllowRule::Network { network, .. } if !is_known(network, snapshot) => {
+                    context.shell.warn(format_args!(
+                        "--allow {name}={}: no network of that name or id is known here yet; `comity network list` shows those that are",
+                        rule.to_string().trim_start_matches("network:")
+                    ));
+                }
                 _ => {}
             }
         }
     }
+}
+
+/// Whether somebody can be in this network: by an authority, or by what a line of `known_peers` says.
+fn is_known(network: &str, snapshot: &Snapshot) -> bool {
+    let registered = match network.parse() {
+        Ok(id) => snapshot.networks.get(&id).is_some(),
+        Err(_) => snapshot.networks.by_label(network).is_some(),
+    };
+    registered || snapshot.known.names_network(network)
 }
 
 /// `db:5432` is a host and a port; whoever wanted a service called db finds out only when it is used.
@@ -119,8 +140,15 @@ async fn listen_and_serve(
             .shell
             .say(format_args!("{} -> {}", service.name, service.target));
     }
+    if services.is_empty() {
+        context
+            .shell
+            .say("no service: admits members, and hands out bundles");
+    }
     context.shell.say(format_args!("as {id}"));
     let _upkeep = node.endpoint.upkeep();
+    let _networks = follow_networks(&node.endpoint);
+    let _authorities = keep_authorities(&node.home, &node.endpoint);
     run(listener, acceptor, services, capacity, stop).await;
     context.shell.say("stopped");
     Ok(Exit::Yes)
@@ -219,7 +247,7 @@ fn profile(names: &[String]) -> LeafProfile {
 }
 
 /// The services of the command line, or else those of the configuration.
-fn services(args: &Serve, config: &ConfigFile, known: &KnownPeers) -> Result<Services, Failure> {
+fn services(args: &Serve, config: &ConfigFile, snapshot: &Snapshot) -> Result<Services, Failure> {
     let configured = config.services().map(|s| s.value).unwrap_or_default();
     let wanted: Vec<(String, String)> = match args.targets.is_empty() {
         true => configured.into_iter().collect(),
@@ -238,15 +266,21 @@ fn services(args: &Serve, config: &ConfigFile, known: &KnownPeers) -> Result<Ser
     }
     let services = wanted
         .iter()
-        .map(|(name, target)| service(name, target, allowed.remove(name), known, args))
+        .map(|(name, target)| service(name, target, allowed.remove(name), snapshot, args))
         .collect::<Result<Vec<Service>, Failure>>()?;
     if let Some(unused) = allowed.keys().next() {
         return Err(Failure::unable(format!(
             "--allow {unused}=…: there is no service `{unused}`"
         )));
     }
+    // A node of a network is of use without services: it hands out bundles, and admits members.
+    if services.is_empty() && !snapshot.networks.is_empty() {
+        return Ok(Services::none());
+    }
     Services::new(services).map_err(|error| {
-        Failure::unable(error).hint("name one: `comity serve 8080` or `comity serve db=5432`")
+        Failure::unable(error)
+            .hint("name one: `comity serve 8080` or `comity serve db=5432`")
+            .hint("a node of a network needs none: `comity network create NAME`, or `comity join`")
     })
 }
 
@@ -254,12 +288,12 @@ fn service(
     name: &str,
     target: &str,
     who: Option<Vec<String>>,
-    known: &KnownPeers,
+    snapshot: &Snapshot,
     args: &Serve,
 ) -> Result<Service, Failure> {
     let mut rules = vec![AllowRule::Granted];
     for who in who.into_iter().flatten() {
-        let rule = AllowRule::parse(&who, known, &Networks::empty())
+        let rule = AllowRule::parse(&who, &snapshot.known, &snapshot.networks)
             .map_err(|error| Failure::unable(format!("--allow {name}={who}: {error}")))?;
         rules.push(rule);
     }
