@@ -433,10 +433,15 @@ impl Dialer {
         match (outcome, verifier.seen.take()) {
             (Ok(tls), Evidence::Chain(chain)) => Ok((tls, chain)),
             (Ok(_), _) => Err(DialError::Internal("no chain was verified".to_owned())),
-            (Err(_), Evidence::Refused(chain, refusal)) => Err(DialError::Refused {
-                refusal,
-                chain: Box::new(chain),
-            }),
+            (Err(_), Evidence::Refused(chain, refusal)) => {
+                if is_new_fork(&refusal) {
+                    matter.remember_fork(&chain).await;
+                }
+                Err(DialError::Refused {
+                    refusal,
+                    chain: Box::new(chain),
+                })
+            }
             (Err(_), Evidence::Unreadable(error)) => Err(DialError::BadChain(error)),
             (Err(error), _) => Err(handshake_error(error)),
         }
@@ -534,6 +539,11 @@ pub fn alert_of(error: &io::Error) -> Option<AlertDescription> {
         rustls::Error::AlertReceived(alert) => Some(*alert),
         _ => None,
     }
+}
+
+fn is_new_fork(refusal: &Refusal) -> bool {
+    let evidence = &refusal.evidence;
+    matches!(evidence, comity_trust::Evidence::Forked { since: None, .. })
 }
 
 fn handshake_error(error: io::Error) -> DialError {

@@ -163,6 +163,32 @@ impl Matter {
         accepted(verdict, after.epoch)
     }
 
+    /// Freezes entries about whose key two statements contradict each other, where a dial ended in the
+    /// callback, which records nothing. What is frozen only refuses more, and the statements prove
+    /// themselves, whoever presents them: the peer need not have its key for that.
+    pub(crate) async fn remember_fork(&self, chain: &PresentedChain) {
+        let (matter, chain) = (self.clone(), chain.clone());
+        let remembered =
+            tokio::task::spawn_blocking(move || matter.remember_fork_blocking(&chain)).await;
+        if let Ok(Err(error)) = remembered {
+            tracing::error!(%error, "contradicting statements of succession could not be written down");
+        }
+    }
+
+    fn remember_fork_blocking(&self, chain: &PresentedChain) -> Result<(), UpdateError> {
+        let now = self.endpoint.clock.now();
+        let snapshot = self.endpoint.store.poll_changes();
+        let (verdict, _) = self.endpoint.store.decide_and_record(|known| {
+            let networks = &snapshot.networks;
+            let verdict = self.decide(chain, Memory { known, networks }, Phase::Gate, now);
+            // A key that was not proved is neither remembered nor followed.
+            let change = verdict.refusal().and_then(|_| recording(&verdict));
+            (verdict, change)
+        })?;
+        raise_alarm(&verdict);
+        Ok(())
+    }
+
     /// Enters the connection into the registry, and asks once more if the store changed between the
     /// gate and now.
     pub(crate) fn enter(&self, chain: &Arc<PresentedChain>, passed: &Passed) -> Arc<Session> {
