@@ -38,9 +38,9 @@ struct Expiry {
     kind: &'static str,
     name: String,
     ends: UnixTime,
+    note: String,
     /// Whether a person should do something about it now.
     wanted: bool,
-    note: String,
     /// The line of `known_peers` that says so.
     line: Option<usize>,
 }
@@ -69,9 +69,30 @@ impl Report {
         });
     }
 
+    /// Something that ends, and what to do about it if that is soon.
+    fn ends(&mut self, expiry: Expiry, remedy: impl FnOnce() -> String, now: UnixTime) {
+        if expiry.wanted {
+            self.wrong(expiry.sentence(now), Some(remedy()));
+        }
+        self.expiries.push(expiry);
+    }
+
     fn failed(&mut self, failure: Failure) {
         let remedy = failure.hints.into_iter().next();
         self.wrong(failure.message, remedy);
+    }
+}
+
+impl Expiry {
+    /// `the CA of *.corp.example ends 2026-04-01T00:00:00Z (known_peers:3)`.
+    fn sentence(&self, now: UnixTime) -> String {
+        let (kind, name) = (self.kind, &self.name);
+        let line = self.line;
+        let line = line.map_or_else(String::new, |line| format!(" (known_peers:{line})"));
+        match self.ends < now {
+            true => format!("the {kind} of {name} has ended{line}"),
+            false => format!("the {kind} of {name} ends {}{line}", self.ends),
+        }
     }
 }
 
@@ -101,8 +122,7 @@ fn show(context: &Context, mut report: Report, now: UnixTime) -> Exit {
     // Worst first: what wants attention, and of these what ends first.
     report.expiries.sort_by_key(|e| (!e.wanted, e.ends));
     report.findings.sort_by_key(|f| !f.wrong);
-    let ending = report.expiries.iter().filter(|e| e.wanted).count();
-    let wrong = ending + report.findings.iter().filter(|f| f.wrong).count();
+    let wrong = report.findings.iter().filter(|f| f.wrong).count();
     let value = json!({
         "ok": wrong == 0,
         "findings": report.findings.iter().map(|f| json!({
@@ -196,11 +216,21 @@ fn check_known_peers(store: &PeerStore, now: UnixTime, report: &mut Report) {
                 Some(format!("ask its operator for the id of today, then comity trust replace {name} ID")),
             );
         }
+        let remove = || format!("comity trust remove {name}");
         match &entry.what {
-            What::Ca(anchor) => report.expiries.push(ca_expiry(line, entry, anchor, now)),
-            _ => report
-                .expiries
-                .extend(entry_expiry(line, entry, &name, now)),
+            What::Ca(anchor) => {
+                let names = &entry.names;
+                let rotate = || match anchor.not_after() < now {
+                    true => format!("comity trust remove '{names}'"),
+                    false => format!("comity trust rotate '{names}' --ca FILE"),
+                };
+                report.ends(ca_expiry(line, entry, anchor, now), rotate, now);
+            }
+            _ => {
+                if let Some(expiry) = entry_expiry(line, entry, &name, now) {
+                    report.ends(expiry, remove, now);
+                }
+            }
         }
         let overtaken = entry.attributes.successor.is_some();
         if entry.pin().is_some() && entry.attributes.confirmed.is_none() && !overtaken {
@@ -230,12 +260,7 @@ fn ca_expiry(line: usize, entry: &Entry, anchor: &Anchor, now: UnixTime) -> Expi
         name: entry.names.to_string(),
         ends,
         wanted: ends < now + SOON && !planned,
-        note: match (state, ends < now) {
-            (_, true) => format!("{}; comity trust remove", anchor.subject()),
-            (CaState::Retiring, _) => format!("{}, retiring", anchor.subject()),
-            (CaState::Next, _) => format!("{}, next", anchor.subject()),
-            (CaState::Active, _) => format!("{}; comity trust rotate", anchor.subject()),
-        },
+        note: format!("{state}: {}", anchor.subject()),
         line: Some(line),
     }
 }
@@ -243,25 +268,17 @@ fn ca_expiry(line: usize, entry: &Entry, anchor: &Anchor, now: UnixTime) -> Expi
 /// An entry with an end. That of a key with a successor is expected.
 fn entry_expiry(line: usize, entry: &Entry, name: &str, now: UnixTime) -> Option<Expiry> {
     let ends = entry.attributes.not_after?;
-    let (kind, wanted, note) = match entry.attributes.successor {
-        Some(successor) => {
-            let note = format!("followed by {}…", successor.short());
-            ("old key", false, note)
-        }
-        None => {
-            let note = match ends < now {
-                true => format!("it recognises nobody; comity trust remove {name}"),
-                false => String::new(),
-            };
-            ("entry", ends < now + SOON, note)
-        }
-    };
+    let successor = entry.attributes.successor;
     Some(Expiry {
-        kind,
+        kind: if successor.is_some() {
+            "old key"
+        } else {
+            "entry"
+        },
         name: name.to_owned(),
         ends,
-        wanted,
-        note,
+        wanted: successor.is_none() && ends < now + SOON,
+        note: successor.map_or_else(String::new, |key| format!("followed by {}…", key.short())),
         line: Some(line),
     })
 }
@@ -301,46 +318,50 @@ fn check_bundle(
 ) {
     let label = &record.label;
     let stale = !matches!(bundle.standing(now), Freshness::Fresh);
-    report.expiries.push(Expiry {
+    let bundle_ends = Expiry {
         kind: "bundle",
         name: label.clone(),
         ends: bundle.expires(),
         wanted: stale,
-        note: match (stale, ours) {
-            (false, _) => "renewed by itself".to_owned(),
-            (true, true) => format!("comity ca refresh {label}, or run comity serve"),
-            (true, false) => format!("comity network refresh {label}"),
-        },
+        note: format!("number {}, from {}", bundle.sequence(), bundle.issued()),
         line: None,
-    });
+    };
+    let refresh = || match ours {
+        true => format!("comity ca refresh {label}"),
+        false => format!("comity network refresh {label}"),
+    };
+    report.ends(bundle_ends, refresh, now);
     if !ours {
         return;
     }
     let counting = |key: &&AuthorityKey| key.state != KeyState::Revoked;
     for key in bundle.charter().keys().iter().filter(counting) {
-        report.expiries.push(key_expiry(label, key, now));
+        let roll = || match key.role {
+            KeyRole::Root => format!("comity ca roll-root {label} --new-root FILE"),
+            KeyRole::Issuing => format!("comity ca roll-issuing {label}"),
+        };
+        report.ends(key_expiry(label, key, now), roll, now);
     }
 }
 
 fn key_expiry(label: &str, key: &AuthorityKey, now: UnixTime) -> Expiry {
     let certificate = key.certificate.not_after();
-    let (ends, retiring) = match key.state {
-        KeyState::Retiring { until } => (until.min(certificate), true),
-        KeyState::Next | KeyState::Active | KeyState::Revoked => (certificate, false),
-    };
-    let (kind, command) = match key.role {
-        KeyRole::Root => ("root key", "roll-root"),
-        KeyRole::Issuing => ("issuing key", "roll-issuing"),
+    let (ends, state) = match key.state {
+        KeyState::Retiring { until } => (until.min(certificate), "retiring"),
+        KeyState::Next => (certificate, "next"),
+        KeyState::Active => (certificate, "active"),
+        KeyState::Revoked => (certificate, "revoked"),
     };
     Expiry {
-        kind,
+        kind: match key.role {
+            KeyRole::Root => "root key",
+            KeyRole::Issuing => "issuing key",
+        },
         name: label.to_owned(),
         ends,
-        wanted: ends < now + SOON && !retiring,
-        note: match retiring {
-            true => format!("key:{}…, retiring", key.key().short()),
-            false => format!("key:{}…; comity ca {command} {label}", key.key().short()),
-        },
+        // The end of one that retires is what somebody decided.
+        wanted: ends < now + SOON && state != "retiring",
+        note: format!("{state}: key:{}…", key.key().short()),
         line: None,
     }
 }
@@ -361,17 +382,17 @@ fn check_membership(
     let certificates = certificates.filter_map(|der| Anchor::from_der(der).ok());
     let ours = certificates.filter(|c| c.key() == node.key_hash());
     match ours.map(|c| c.not_after()).max() {
-        Some(ends) => report.expiries.push(Expiry {
-            kind: "membership",
-            name: label.clone(),
-            ends,
-            wanted: ends < now + SOON,
-            note: match ends < now + SOON {
-                true => format!("comity network refresh {label}"),
-                false => "renewed by itself".to_owned(),
-            },
-            line: None,
-        }),
+        Some(ends) => {
+            let expiry = Expiry {
+                kind: "membership",
+                name: label.clone(),
+                ends,
+                wanted: ends < now + SOON,
+                note: String::new(),
+                line: None,
+            };
+            report.ends(expiry, || format!("comity network refresh {label}"), now);
+        }
         None => report.wrong(
             format!("our membership of {label} is for an older key of ours"),
             Some(format!("comity network refresh {label}")),
@@ -391,7 +412,7 @@ fn check_identity(home: &Home, now: UnixTime, report: &mut Report) {
                 name: format!("{}…", last.old().short()),
                 ends: last.overlap_end(),
                 wanted: false,
-                note: "restart what still runs with it".to_owned(),
+                note: "peers that follow accept it until then".to_owned(),
                 line: None,
             });
         }

@@ -7,8 +7,8 @@ use comity_certs::Anchor;
 use comity_identity::{Fingerprint, KeyHash, ParseHashError, PeerId, Words};
 use comity_store::{Change, Deed, Home, PeerStore, UpdateError};
 use comity_trust::{
-    Confirmed, Edit, EditError, Entry, KnownPeers, Name, NameItem, Names, NamesError, Origin,
-    Pattern, Pin, Reason, Side, What,
+    CaState, Confirmed, Edit, EditError, Entry, KnownPeers, Name, NameItem, Names, NamesError,
+    Origin, Pattern, Pin, Reason, Side, What,
 };
 use serde_json::{Value, json};
 
@@ -16,6 +16,7 @@ use crate::Outcome;
 use crate::args::{
     SideArg, TrustAdd, TrustFind, TrustRemove, TrustReplace, TrustRevoke, TrustShow, TrustVerify,
 };
+use crate::commands::rotate;
 use crate::context::{Context, now, store_failure};
 use crate::messages::pin_text;
 use crate::shell::{Exit, Failure, chain};
@@ -305,50 +306,92 @@ pub(crate) fn replace(context: &Context, args: &TrustReplace) -> Outcome {
     let home = context.open_home()?;
     let pin = parse_pin(&args.id)?;
     let store = context.store(&home, "comity trust replace")?;
-    apply(
-        &store,
-        None,
-        "replace",
-        &format!("{} by {}", args.peer, pin_text(&pin)),
-        |known| {
-            refuse_revoked(known, &What::Pin(pin))?;
-            let found = found_or_no(known, &args.peer)?;
-            let pins: Vec<&(usize, &Entry)> =
-                found.iter().filter(|(_, e)| e.pin().is_some()).collect();
-            let (line, old) = match pins.as_slice() {
-                [one] => **one,
-                [] => {
-                    return Err(Failure::no(format!(
-                        "`{}` has no key to replace",
-                        args.peer
-                    )));
-                }
-                _ => {
-                    return Err(Failure::unable(format!("`{}` has several keys", args.peer))
-                    .hint("remove the old one by its full id: `comity trust remove ID`, then `comity trust add --also`"));
-                }
-            };
-            let mut entry = old.clone();
-            entry.what = What::Pin(pin);
-            entry.attributes.next = None;
-            entry.attributes.seq = None;
-            entry.attributes.origin = Some(Origin::Hand);
-            entry.attributes.added = Some(now());
-            entry.attributes.confirmed = Some(Confirmed {
-                at: now(),
-                how: "hand".to_owned(),
-            });
-            Ok(Edit::Replace {
-                line,
-                entry: Box::new(entry),
-            })
-        },
-    )?;
+    let detail = format!("{} by {}", args.peer, pin_text(&pin));
+    apply(&store, pin_peer(&pin), "replace", &detail, |known| {
+        refuse_revoked(known, &What::Pin(pin))?;
+        let pins = pins_to_replace(known, &args.peer)?;
+        let (line, old) = replaced(&pins, &pin);
+        Ok(Edit::Replace {
+            line,
+            entry: Box::new(with_key(old, pin)),
+        })
+    })?;
+    forget_others(&store, args, &pin)?;
     context.shell.answer(
         format_args!("{} has the key {} now", args.peer, pin_text(&pin)),
         &json!({ "peer": args.peer, "key": pin_text(&pin) }),
     );
     Ok(Exit::Yes)
+}
+
+/// The keys that a peer has here: one, or several that followed one another, of which none stays.
+fn pins_to_replace<'k>(known: &'k KnownPeers, peer: &str) -> Result<Lines<'k>, Failure> {
+    let found = found_or_no(known, peer)?;
+    let pins: Lines<'k> = found
+        .into_iter()
+        .filter(|(_, e)| e.pin().is_some())
+        .collect();
+    let unrelated = pins.iter().filter(|(_, e)| !is_succession(e)).count();
+    match pins.len() {
+        0 => Err(Failure::no(format!("`{peer}` has no key to replace"))),
+        n if n > 1 && unrelated > 0 => Err(Failure::unable(format!("`{peer}` has several keys"))
+            .hint("remove the old one by its full id: `comity trust remove ID`, then `comity trust add --also`")),
+        _ => Ok(pins),
+    }
+}
+
+/// Whether a line is one of several for keys that followed one another.
+fn is_succession(entry: &Entry) -> bool {
+    let attributes = &entry.attributes;
+    attributes.successor.is_some() || attributes.origin == Some(Origin::Succession)
+}
+
+/// The line that gets the key: the one that has it, or else the newest.
+fn replaced<'k>(pins: &Lines<'k>, pin: &Pin) -> (usize, &'k Entry) {
+    let same = pins.iter().find(|(_, entry)| entry.pin() == Some(pin));
+    *same.or(pins.last()).expect("there is one to replace")
+}
+
+/// The entry with another key, which a person says is the right one.
+fn with_key(old: &Entry, pin: Pin) -> Entry {
+    let mut entry = old.clone();
+    entry.what = What::Pin(pin);
+    let attributes = &mut entry.attributes;
+    attributes.next = None;
+    attributes.seq = None;
+    attributes.successor = None;
+    attributes.forked = None;
+    if old.attributes.successor.is_some() {
+        // The end of the overlap, which is none of the new key's.
+        attributes.not_after = None;
+    }
+    attributes.origin = Some(Origin::Hand);
+    attributes.added = Some(now());
+    attributes.confirmed = Some(Confirmed {
+        at: now(),
+        how: "hand".to_owned(),
+    });
+    entry
+}
+
+/// Removes the other keys of one succession: where two of them contradict each other, a person has
+/// decided now.
+fn forget_others(store: &PeerStore, args: &TrustReplace, pin: &Pin) -> Result<(), Failure> {
+    let others = |known: &KnownPeers| -> Vec<usize> {
+        let found = matching(known, &args.peer).unwrap_or_default();
+        let others = found.iter().filter(|(_, entry)| {
+            entry.pin().is_some_and(|other| other != pin) && is_succession(entry)
+        });
+        others.map(|(line, _)| *line).collect()
+    };
+    if others(&store.snapshot().known).is_empty() {
+        return Ok(());
+    }
+    apply(store, None, "remove", &args.peer, |known| {
+        Ok(Edit::Remove {
+            lines: others(known),
+        })
+    })
 }
 
 pub(crate) fn revoke(context: &Context, args: &TrustRevoke) -> Outcome {
@@ -732,7 +775,7 @@ fn table(entries: &[(usize, &Entry)]) -> String {
         table.add_row([
             entry.names.to_string(),
             entry.side.token().to_owned(),
-            short_what(&entry.what),
+            format!("{}{}", short_what(&entry.what), standing(entry)),
             dash(attributes.services.join(",")),
             dash(attributes.roles.join(",")),
             dash(attributes.origin.map(|o| o.to_string()).unwrap_or_default()),
@@ -770,6 +813,17 @@ fn short_what(what: &What) -> String {
     }
 }
 
+/// What else there is to know of a key or CA at first sight: most have nothing.
+fn standing(entry: &Entry) -> String {
+    let attributes = &entry.attributes;
+    match (attributes.forked, attributes.successor, attributes.state) {
+        (Some(_), ..) => " FORKED".to_owned(),
+        (None, Some(_), _) => " (old)".to_owned(),
+        (None, None, Some(state)) if state != CaState::Active => format!(" ({state})"),
+        _ => String::new(),
+    }
+}
+
 fn what_text(what: &What) -> String {
     match what {
         What::Pin(pin) => pin_text(pin),
@@ -796,6 +850,10 @@ fn entry_json(line: usize, entry: &Entry) -> Value {
         "added": attributes.added.map(|t| t.to_string()),
         "confirmed": attributes.confirmed.as_ref().map(|c| c.to_string()),
         "not_after": attributes.not_after.map(|t| t.to_string()),
+        "seq": attributes.seq,
+        "successor": attributes.successor.map(|id| id.to_string()),
+        "forked": attributes.forked.map(|t| t.to_string()),
+        "state": entry.anchor().map(|_| attributes.state.unwrap_or_default().token()),
     })
 }
 
@@ -813,6 +871,7 @@ fn details(known: &KnownPeers, line: usize, entry: &Entry) -> String {
             row("fingerprint", anchor.fingerprint().to_string());
             row("key", pin_text(&Pin::Key(anchor.key())));
             row("valid", validity(anchor));
+            row("state", rotate::state(entry).to_string());
         }
         what => row("key", what_text(what)),
     }
@@ -849,6 +908,26 @@ fn details(known: &KnownPeers, line: usize, entry: &Entry) -> String {
             (None, Some(_)) => "never; `comity trust verify` does".to_owned(),
             (None, None) => String::new(),
         },
+    );
+    row(
+        "FORKED",
+        attributes.forked.map_or_else(String::new, |since| {
+            format!("since {since}: two keys claim to follow one; refused until `comity trust replace` or `remove`")
+        }),
+    );
+    row(
+        "successor",
+        attributes
+            .successor
+            .map(|id| id.to_string())
+            .unwrap_or_default(),
+    );
+    row(
+        "change",
+        attributes
+            .seq
+            .map(|seq| seq.to_string())
+            .unwrap_or_default(),
     );
     row(
         "next key",

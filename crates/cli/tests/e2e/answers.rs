@@ -13,9 +13,12 @@ use crate::home::{COMITY, Home, Pair, assert_says, expect_exit, quoted_command};
 use crate::live::wait_for_call;
 
 /// Every command that does something.
-const COMMANDS: [&str; 25] = [
+const COMMANDS: &[&str] = &[
     "init",
     "id",
+    "identity roll",
+    "identity export",
+    "identity revoke",
     "serve",
     "connect",
     "invite",
@@ -28,6 +31,9 @@ const COMMANDS: [&str; 25] = [
     "trust remove",
     "trust replace",
     "trust revoke",
+    "trust import",
+    "trust follow",
+    "trust rotate",
     "trust verify",
     "trust explain",
     "trust pending",
@@ -67,7 +73,7 @@ fn every_command_of_the_help_is_in_our_list() {
         let names = commands.filter_map(|line| line.split_whitespace().next());
         names.map(|name| format!("{prefix}{name}")).collect()
     };
-    let groups = ["trust", "config"];
+    let groups = ["identity", "trust", "config"];
     let top = listed(&["--help"], "")
         .into_iter()
         .filter(|c| !groups.contains(&c.as_str()));
@@ -166,6 +172,10 @@ fn every_answer_for_programs_has_its_fields() {
         "added",
         "confirmed",
         "not_after",
+        "seq",
+        "successor",
+        "forked",
+        "state",
     ];
     fields(&["trust", "list"], &entry);
     fields(&["trust", "find", "db1"], &entry);
@@ -174,7 +184,7 @@ fn every_answer_for_programs_has_its_fields() {
     fields(&["trust", "replace", "db1", &peer], &["peer", "key"]);
     fields(&["trust", "revoke", "db1"], &["revoked"]);
     fields(&["trust", "remove", "db1"], &entry);
-    fields(&["trust", "check"], &["ok", "findings"]);
+    fields(&["trust", "check"], &["ok", "findings", "expiries"]);
     fields(&["config", "show"], &["name", "value", "source"]);
     let address = serving.address.to_string();
     fields(

@@ -20,6 +20,8 @@ mod memory;
 mod middle;
 mod network;
 mod revocation;
+mod rotation;
 mod serving;
 mod streams;
+mod succession;
 mod terminal;

@@ -502,7 +502,7 @@ fn check_finds_what_wants_attention_and_names_remedies_that_work() {
     fs::remove_file(home.path().join("identity/next.key")).expect("moved offline");
     assert_eq!(
         home.json(&["trust", "check"]),
-        json!({ "ok": true, "findings": [] })
+        json!({ "ok": true, "findings": [], "expiries": [] })
     );
     // A file that others can write.
     let path = home.path().join("known_peers");
