@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::builder::{FalseyValueParser, Resettable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use comity_identity::Algorithm;
 use comity_trust::Mode;
 
 /// Mutual recognition for peers.
@@ -91,6 +92,7 @@ pub(crate) enum Command {
     Network(network::Network),
     Verify(Verify),
     Trust(Trust),
+    Ca(ca::Ca),
     Config(Config),
     Completions(Completions),
     Man(Man),
@@ -123,13 +125,23 @@ pub(crate) enum KeyAlgorithm {
     Ed25519,
 }
 
+impl From<KeyAlgorithm> for Algorithm {
+    fn from(algorithm: KeyAlgorithm) -> Self {
+        match algorithm {
+            KeyAlgorithm::P256 => Self::EcdsaP256,
+            KeyAlgorithm::Ed25519 => Self::Ed25519,
+        }
+    }
+}
+
 /// Show this machine's id, or another spelling of a given one
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   comity id                        eight groups of seven characters
   comity id --words                twelve words, to compare on the phone
   comity id --qr                   for a camera
-  comity id --hex                  SHA-256 of the public key, as other tools print it")]
+  comity id --hex                  SHA-256 of the public key, as other tools print it
+  comity id --certificate > a.pem  our root certificate, for whoever certifies us with `comity ca certify`")]
 pub(crate) struct Id {
     /// Twelve words, for comparison
     #[arg(long, group = "form")]
@@ -140,6 +152,9 @@ pub(crate) struct Id {
     /// 64 hexadecimal digits
     #[arg(long, group = "form")]
     pub(crate) hex: bool,
+    /// This machine's root certificate, PEM
+    #[arg(long, group = "form", conflicts_with = "id")]
+    pub(crate) certificate: bool,
     /// Another id to respell, instead of this machine's
     #[arg(value_name = "ID")]
     pub(crate) id: Option<String>,

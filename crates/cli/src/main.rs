@@ -2,9 +2,12 @@
 
 mod args;
 mod commands;
+mod confirmation;
 mod context;
 mod messages;
 mod redact;
+mod remaining;
+mod root_key;
 mod shell;
 
 use std::io::Write;

@@ -8,8 +8,8 @@ use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
 
 use crate::Outcome;
-use crate::args::{Id, Init, KeyAlgorithm};
-use crate::context::{Context, identity_failure};
+use crate::args::{Id, Init};
+use crate::context::{Context, identity_failure, store_failure};
 use crate::shell::{Exit, Failure};
 
 pub(crate) fn init(context: &Context, args: &Init) -> Outcome {
@@ -21,11 +21,8 @@ pub(crate) fn init(context: &Context, args: &Init) -> Outcome {
         None if args.seal => Some(context.new_passphrase()?),
         _ => None,
     };
-    let algorithm = match args.algorithm {
-        KeyAlgorithm::P256 => Algorithm::EcdsaP256,
-        KeyAlgorithm::Ed25519 => Algorithm::Ed25519,
-    };
-    let done = initialise(&home, algorithm, passphrase.as_ref().map(|p| p.as_str()))
+    let passphrase = passphrase.as_ref().map(|p| p.as_str());
+    let done = initialise(&home, args.algorithm.into(), passphrase)
         .map_err(|error| identity_failure(&error))?;
     let id = done.identity.id;
     let value = json!({
@@ -72,6 +69,9 @@ fn tell_next_key(context: &Context, home: &Home) {
 }
 
 pub(crate) fn id(context: &Context, args: &Id) -> Outcome {
+    if args.certificate {
+        return certificate(context);
+    }
     let peer = match &args.id {
         Some(text) => text
             .parse::<PeerId>()
@@ -92,6 +92,20 @@ pub(crate) fn id(context: &Context, args: &Id) -> Outcome {
         "id": peer.to_string(), "hex": hash.to_hex(), "words": hash.words().to_string(),
     });
     context.shell.answer(text, &value);
+    Ok(Exit::Yes)
+}
+
+/// Our root certificate, once it is known to be one.
+fn certificate(context: &Context) -> Outcome {
+    let home = context.open_home()?;
+    let id = public_identity(&home)
+        .map_err(|error| identity_failure(&error))?
+        .id;
+    let files = home.identity().map_err(|error| store_failure(&error))?;
+    let files = files.ok_or_else(|| Failure::unable("the identity is gone"))?;
+    let text = String::from_utf8_lossy(&files.certificate);
+    let value = json!({ "id": id.to_string(), "certificate": text });
+    context.shell.answer(text.trim_end(), &value);
     Ok(Exit::Yes)
 }
 

@@ -1,5 +1,6 @@
 //! The commands, one file for each subject.
 
+mod ca;
 mod check;
 mod config;
 mod connect;
@@ -10,7 +11,6 @@ mod invite;
 mod memory;
 mod network;
 mod queue;
-mod root_key;
 mod rotate;
 mod serve;
 mod socket_file;
@@ -36,6 +36,7 @@ pub(crate) fn run(context: &Context, command: Command) -> Outcome {
         Command::Network(args) => network::network(context, args),
         Command::Verify(args) => verify::verify(context, &args),
         Command::Trust(args) => trust(context, args.command),
+        Command::Ca(args) => ca::run(context, args),
         Command::Config(_) => config::show(context),
         Command::Completions(args) => config::completions(context, &args),
         Command::Man(args) => config::man(context, &args),

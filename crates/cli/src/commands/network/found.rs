@@ -20,9 +20,9 @@ use super::{is_ours, named, network_failure};
 use crate::Outcome;
 use crate::args::Invite;
 use crate::args::network::{NetworkCreate, NetworkInvite, NetworkMembers, NetworkRemove};
-use crate::commands::root_key::NewRoot;
 use crate::commands::{identity, invite};
 use crate::context::{Context, identity_failure, now, store_failure};
+use crate::root_key::NewRoot;
 use crate::shell::{Exit, Failure, chain};
 
 /// The role of a founder who names none: nothing means anything by itself, and a rule can name it.
@@ -39,11 +39,12 @@ pub(super) fn create(context: &Context, args: &NetworkCreate) -> Outcome {
         locations: locations(&addresses, &network, &ourselves)?,
         ..NewAuthority::named(&args.name)
     };
-    root.keep_if_named()?;
+    // Before anything is founded: an authority whose root nobody has cannot be mended.
+    let kept = root.keep(&home)?;
     let command = "comity network create";
     let mut authority = Authority::create(&home, &new, &root.key, now(), command)
         .map_err(|error| authority_failure(&error))?;
-    let kept = root.keep(context, &home)?;
+    root.say_where(context, &kept);
     let roles = match args.roles.is_empty() {
         true => vec![FOUNDER.to_owned()],
         false => args.roles.clone(),
