@@ -17,4 +17,5 @@ mod privacy;
 mod protocol;
 mod resumption;
 mod store;
+mod succession;
 mod validity;
