@@ -44,13 +44,18 @@ impl<'a> Identifiers<'a> {
     /// For a certificate whose issuer has its own name: that it has both identifiers and they
     /// differ. Others take it for self-signed if they do not.
     pub(super) fn check_not_self_signed(&self, index: usize) -> Result<(), CrossError> {
-        let extension = "authority key identifier";
-        let authority = self.authority.as_ref().and_then(|a| a.key);
-        let authority = authority.ok_or(CrossError::Missing { index, extension })?;
+        let authority = self.check_authority(index)?;
         match self.check_own(index)? == authority {
             true => Err(CrossError::NamesItself { index }),
             false => Ok(()),
         }
+    }
+
+    /// The key identifier in the AuthorityKeyIdentifier, which has to be there.
+    pub(super) fn check_authority(&self, index: usize) -> Result<&'a [u8], CrossError> {
+        let extension = "authority key identifier";
+        let authority = self.authority.as_ref().and_then(|a| a.key);
+        authority.ok_or(CrossError::Missing { index, extension })
     }
 
     /// The SubjectKeyIdentifier, which has to be there.

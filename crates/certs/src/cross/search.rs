@@ -277,7 +277,8 @@ impl<'c> Search<'c> {
     }
 
     fn check_rollover(&self, candidate: &Candidate<'_, '_>) -> Result<(), CrossError> {
-        for (certificate, issuer) in candidate.links().into_iter().skip(1) {
+        let links = candidate.links();
+        for ((below, _), (certificate, issuer)) in links.iter().zip(links.iter().skip(1)) {
             if !certificate.is_self_issued() {
                 continue;
             }
@@ -286,6 +287,7 @@ impl<'c> Search<'c> {
                 return Err(CrossError::Rollover { index });
             }
             // Certificates of one name are told apart by nothing else.
+            below.identifiers.check_authority(below.index)?;
             issuer.identifiers.check_own(issuer.index)?;
         }
         Ok(())

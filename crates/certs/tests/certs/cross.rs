@@ -1249,6 +1249,22 @@ fn a_replaced_key_of_the_authority_bridges_to_the_new_anchor() {
 }
 
 #[test]
+fn beside_certificates_of_one_name_identifiers_are_needed() {
+    let mut presented = Presented::good();
+    presented.rollover = Rollover::Accepted;
+    let new = Party::new(presented.authority.name.clone());
+    let old_by_new = certificate(&new, &new.name, presented.authority.spki(), &ca(Some(1)));
+    presented.more.push(old_by_new.sign(&new.key));
+    without(&mut presented.cross, AUTHORITY_KEY_IDENTIFIER);
+    let chain = presented.chain();
+    let anchor = Anchor::from_der(&new.root().sign(&new.key)).expect("a CA");
+    let verdict = verify_cross_path(&chain, [&anchor], Purpose::Dial, Rollover::Accepted, TODAY);
+    // Others try the anchor first, whose name fits as well.
+    let missing = matches!(verdict, Err(CrossError::Missing { index: 1, .. }));
+    assert!(missing, "{verdict:?}");
+}
+
+#[test]
 fn the_order_of_what_is_presented_besides_the_leaf_changes_nothing() {
     let mut good = rolled(1, |_| {});
     // The node's own root, somebody else's cross-certificate, and the authority's root.
