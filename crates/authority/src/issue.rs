@@ -197,7 +197,7 @@ impl Authority {
             };
             let leaf = self.issue(&order, now)?;
             if files.is_empty() {
-                files.push(public(ca, pem::certificates(&[leaf.root.clone()])));
+                files.push(public(ca, pem::certificates(std::slice::from_ref(&leaf.root))));
             }
             files.push(public(certificate, pem::certificates(&leaf.chain)));
             files.push(File {

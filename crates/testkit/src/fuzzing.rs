@@ -23,7 +23,9 @@ pub use cross::cross_path;
 pub use identity::{hash_text, signature, time, words};
 pub use keys::{key_file, pbes2_key, pkcs8_key, sealed_key};
 pub use record::{bundle, charter, key_revocation, location, signer, succession, succession_chain};
-pub use store::{audit_log, invitations_file, known_peers_file, pending_file};
+pub use store::{
+    audit_log, authority_state, invitations_file, known_peers_file, networks_file, pending_file,
+};
 pub use tls::{answer, exchange, frame, hello, live_step, network_frame};
 pub use trust::{
     allow_rule, decision, invitation, invitation_body, known_peers, name, peer_argument, token,
@@ -41,6 +43,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("answer", answer),
     ("audit_log", audit_log),
     ("authority", authority),
+    ("authority_state", authority_state),
     ("bundle", bundle),
     ("ca_file", ca_file),
     ("chain", chain),
@@ -65,6 +68,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("metadata", metadata),
     ("name", name),
     ("network_frame", network_frame),
+    ("networks_file", networks_file),
     ("pbes2_key", pbes2_key),
     ("peer_argument", peer_argument),
     ("pending_file", pending_file),

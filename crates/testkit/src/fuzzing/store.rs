@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use comity_identity::{NodeId, PeerId};
 use comity_store::{
-    AuditLog, Consumed, Deed, Health, Home, HomeFile, Invitations, PeerStore, Pending,
+    AuditLog, Consumed, Deed, Health, Home, HomeFile, Invitations, NetworkStore, PeerStore, Pending,
 };
 use tempfile::TempDir;
 
@@ -76,6 +76,43 @@ pub fn invitations_file(data: &[u8]) {
     });
 }
 
+/// The authorities of a home. What was read has bundles that hold, and can be written again.
+pub fn networks_file(data: &[u8]) {
+    with_file(HomeFile::Networks, data, |home| {
+        let store = NetworkStore::new(home, COMMAND);
+        let all = match store.list() {
+            Ok(all) => all,
+            Err(error) => return assert_printable(&error),
+        };
+        let networks = store.networks().expect("it was read");
+        assert_eq!(networks.iter().count(), all.len());
+        for (record, authority) in all.iter().zip(networks.iter()) {
+            assert_eq!(record.network, authority.id());
+            assert_eq!(record.bundle, authority.bundle.bytes());
+            for withdrawal in record.withdrawn.iter().chain(authority.bundle.withdrawn()) {
+                assert!(authority.withdrawn.iter().any(|w| w.what == withdrawal.what));
+            }
+        }
+        let Some(first) = all.first() else { return };
+        let free = |label: &String| all.iter().all(|record| record.label != *label);
+        let label = (0..).map(|n| format!("label-{n}")).find(free);
+        let label = label.expect("a label that nobody has");
+        store.relabel(&first.network, &label).expect("it is free");
+        let after = NetworkStore::new(home, COMMAND)
+            .list()
+            .expect("our own writing");
+        assert_eq!(after.len(), all.len());
+        assert_eq!(after[0].withdrawn, first.withdrawn);
+    });
+}
+
+/// What an authority knows of itself.
+pub fn authority_state(data: &[u8]) {
+    if let Err(error) = comity_authority::check_state(data) {
+        assert_printable(&error);
+    }
+}
+
 /// The log of changes. Whatever it contains, a line that is appended is read back.
 pub fn audit_log(data: &[u8]) {
     with_file(HomeFile::AuditLog, data, |home| {
@@ -111,6 +148,10 @@ fn with_file(file: HomeFile, content: &[u8], check: impl FnOnce(&Home)) {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("our own file");
         check(home);
         fs::remove_file(&path).expect("the file written above");
+        // Where a file was, a missing one is an error.
+        for marker in [HomeFile::KnownPeersPresent, HomeFile::NetworksPresent] {
+            drop(fs::remove_file(home.path(marker)));
+        }
     });
 }
 
