@@ -14,7 +14,7 @@ use crate::edit::Edit;
 use crate::entry::{Attributes, Confirmed, Entry, Origin, Pin, Side, What};
 use crate::grants::Grants;
 use crate::known_peers::KnownPeers;
-use crate::membership::{self, Members};
+use crate::membership::{self, Fault, Members};
 use crate::mode::{Direction, Mode, Phase};
 use crate::name::Name;
 use crate::pattern::Names;
@@ -95,9 +95,13 @@ impl<'q> Decision<'q> {
         if proven {
             return Ok(peer);
         }
-        let fault = self.members().faults().next().cloned();
-        let fallback = (Reason::WrongNetwork, Evidence::Network { network });
-        let (reason, evidence) = fault.unwrap_or(fallback);
+        let Fault { reason, evidence } = match self.members().faults().next() {
+            Some(fault) => fault.clone(),
+            None => Fault {
+                reason: Reason::WrongNetwork,
+                evidence: Evidence::Network { network },
+            },
+        };
         Err(self.refuse(Rule::CrossCertificate, reason, evidence))
     }
 
@@ -213,9 +217,8 @@ impl<'q> Decision<'q> {
     /// the leaf below it, was withdrawn, its key is no stranger's and no pin's either. A node has a
     /// key of its own, and loses its membership only.
     fn not_withdrawn(&mut self) -> Result<(), Box<Refusal>> {
-        if let Some((reason, evidence)) =
-            self.foreign_members().and_then(Members::withdrawn).cloned()
-        {
+        let fault = self.foreign_members().and_then(Members::withdrawn);
+        if let Some(Fault { reason, evidence }) = fault.cloned() {
             return Err(self.refuse(Rule::NotRevoked, reason, evidence));
         }
         self.step(Rule::NotRevoked, Outcome::Passed);
@@ -576,8 +579,8 @@ impl<'q> Decision<'q> {
         self.no_fault(fault)
     }
 
-    fn no_fault(&mut self, fault: Option<(Reason, Evidence)>) -> Result<(), Box<Refusal>> {
-        let Some((reason, evidence)) = fault else {
+    fn no_fault(&mut self, fault: Option<Fault>) -> Result<(), Box<Refusal>> {
+        let Some(Fault { reason, evidence }) = fault else {
             return Ok(());
         };
         let refusal = self.refuse(Rule::CrossCertificate, reason, evidence);
@@ -1106,7 +1109,7 @@ impl<'q> Decision<'q> {
             self.step_with(Rule::Grants, Outcome::Passed, detail);
         }
         let faults: Vec<_> = self.members().faults().cloned().collect();
-        for (reason, evidence) in faults {
+        for Fault { reason, evidence } in faults {
             let detail = StepDetail::Evidence(Box::new(evidence));
             self.step_with(Rule::Grants, Outcome::Failed(reason), detail);
         }

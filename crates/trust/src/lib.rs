@@ -116,7 +116,9 @@ mod decide;
 mod edit;
 mod entry;
 mod escape;
+mod expiry;
 mod grants;
+mod impact;
 pub mod invitation;
 mod known_peers;
 mod line;
@@ -137,7 +139,9 @@ pub use entry::{
     Attributes, CaState, Confirmed, Entry, Origin, ParseCaStateError, ParseOriginError, Pin, Side,
     What,
 };
+pub use expiry::{Ending, Expiry, OwnMembership, Severity, WARN_BEFORE, expiries};
 pub use grants::{AllowRule, AllowRuleError, Grants, authorise};
+pub use impact::{Affected, affected_by_ca_end, affected_by_revocation};
 pub use known_peers::{HEADER, KnownPeers, MAX_FILE_BYTES, MAX_LINES, ParseError};
 pub use line::{Cause, MAX_ATTRIBUTES, MAX_LINE_BYTES, MAX_VALUE_BYTES, MAX_VALUES};
 pub use membership::Membership;

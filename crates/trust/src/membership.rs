@@ -49,13 +49,20 @@ pub(crate) struct Members {
     /// Paths that count, of one and the same certified key.
     valid: Vec<Member>,
     /// Paths by authorities that we know which do not count, the most serious first.
-    refused: Vec<(Reason, Evidence)>,
+    refused: Vec<Fault>,
+}
+
+/// Why a cross-certificate does not count.
+#[derive(Clone)]
+pub(crate) struct Fault {
+    pub(crate) reason: Reason,
+    pub(crate) evidence: Evidence,
 }
 
 pub(crate) struct Member {
     pub(crate) membership: Membership,
     /// Why it recognises no newcomer.
-    doubt: Option<(Reason, Evidence)>,
+    doubt: Option<Fault>,
 }
 
 impl Members {
@@ -89,7 +96,7 @@ impl Members {
         }
         members
             .refused
-            .sort_by_key(|(reason, _)| *reason != Reason::Revoked);
+            .sort_by_key(|fault| fault.reason != Reason::Revoked);
         members.keep_one_key(query);
         members
     }
@@ -114,20 +121,20 @@ impl Members {
 
     /// Why others do not, the most serious first: withdrawals and revocations, then what else the
     /// registry has against a path, then what it has against an authority at the moment.
-    pub(crate) fn faults(&self) -> impl Iterator<Item = &(Reason, Evidence)> {
+    pub(crate) fn faults(&self) -> impl Iterator<Item = &Fault> {
         let doubts = self.valid.iter().filter_map(|member| member.doubt.as_ref());
         self.refused.iter().chain(doubts)
     }
 
     /// The withdrawal or revocation that stands against the only identity which the peer showed.
-    pub(crate) fn withdrawn(&self) -> Option<&(Reason, Evidence)> {
+    pub(crate) fn withdrawn(&self) -> Option<&Fault> {
         let first = self.refused.first().filter(|_| self.valid.is_empty());
-        first.filter(|(reason, _)| *reason == Reason::Revoked)
+        first.filter(|fault| fault.reason == Reason::Revoked)
     }
 
     fn judge(&mut self, query: &Query<'_>, authority: &Authority, path: CrossPath) {
-        if let Err(refused) = registry_agrees(query, authority, &path) {
-            return self.refused.push(refused);
+        if let Err(fault) = registry_agrees(query, authority, &path) {
+            return self.refused.push(*fault);
         }
         let network = authority.id();
         let doubt = match query.phase {
@@ -226,21 +233,21 @@ fn registry_agrees(
     query: &Query<'_>,
     authority: &Authority,
     path: &CrossPath,
-) -> Result<(), (Reason, Evidence)> {
+) -> Result<(), Box<Fault>> {
     let native = query.chain.form() == Form::Native;
     if native && query.chain.peer_id().key_hash() != path.cross.key {
         let evidence = Evidence::OtherMember {
             network: authority.id(),
             certified: path.cross.key,
         };
-        return Err((Reason::OutOfScope, evidence));
+        return Err(fault(Reason::OutOfScope, evidence));
     }
     if let Some(line) = revoked_here(query, &path.keys) {
-        return Err((Reason::Revoked, Evidence::Revoked { line }));
+        return Err(fault(Reason::Revoked, Evidence::Revoked { line }));
     }
     authority
         .key_counts(path.cross.issuer_key, query.now)
-        .map_err(|doubt| doubted(authority, doubt))?;
+        .map_err(|doubt| Box::new(doubted(authority, doubt)))?;
     let is_cross = |issued: &Issued| {
         issued.issuer_key == path.cross.issuer_key && issued.serial == path.cross.serial
     };
@@ -258,7 +265,7 @@ fn registry_agrees(
                 Err(
                     doubt @ (AuthorityDoubt::KeyRevoked { .. } | AuthorityDoubt::KeyRetired { .. }),
                 ) => {
-                    return Err(doubted(owner, doubt));
+                    return Err(Box::new(doubted(owner, doubt)));
                 }
                 _ => not_withdrawn(owner, issued)?,
             }
@@ -274,7 +281,7 @@ fn revoked_here(query: &Query<'_>, keys: &[KeyHash]) -> Option<usize> {
     lines.next()
 }
 
-fn not_withdrawn(authority: &Authority, issued: &Issued) -> Result<(), (Reason, Evidence)> {
+fn not_withdrawn(authority: &Authority, issued: &Issued) -> Result<(), Box<Fault>> {
     if !authority.withdrew(issued) {
         return Ok(());
     }
@@ -283,10 +290,14 @@ fn not_withdrawn(authority: &Authority, issued: &Issued) -> Result<(), (Reason, 
         label: authority.label.clone(),
         certificate: issued.clone(),
     };
-    Err((Reason::Revoked, evidence))
+    Err(fault(Reason::Revoked, evidence))
 }
 
-fn doubted(authority: &Authority, doubt: AuthorityDoubt) -> (Reason, Evidence) {
+fn fault(reason: Reason, evidence: Evidence) -> Box<Fault> {
+    Box::new(Fault { reason, evidence })
+}
+
+fn doubted(authority: &Authority, doubt: AuthorityDoubt) -> Fault {
     let reason = match doubt {
         AuthorityDoubt::BundleExpired { .. } | AuthorityDoubt::KeyRetired { .. } => Reason::Expired,
         AuthorityDoubt::BundleNotYetValid { .. } => Reason::NotYetValid,
@@ -299,5 +310,5 @@ fn doubted(authority: &Authority, doubt: AuthorityDoubt) -> (Reason, Evidence) {
         label: authority.label.clone(),
         doubt,
     };
-    (reason, evidence)
+    Fault { reason, evidence }
 }

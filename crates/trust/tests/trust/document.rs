@@ -269,7 +269,7 @@ fn refusals_name_line_column_cause_and_the_nearest_spelling() {
             None,
         ),
         (
-            format!("@ca-verified dial a state=next"),
+            "@ca-verified dial a state=next".to_owned(),
             21,
             "the attribute state is for lines of the kind ca",
             None,

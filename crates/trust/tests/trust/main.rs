@@ -2,6 +2,7 @@
 
 #![allow(
     clippy::disallowed_methods,
+    clippy::disallowed_types,
     reason = "the crate is pure; its tests make keys and read vectors"
 )]
 
@@ -22,6 +23,7 @@ mod authorities;
 mod certificates;
 
 mod document;
+mod endings;
 mod grants;
 mod members;
 mod modes;
