@@ -90,7 +90,12 @@ pub fn networks_file(data: &[u8]) {
             assert_eq!(record.network, authority.id());
             assert_eq!(record.bundle, authority.bundle.bytes());
             for withdrawal in record.withdrawn.iter().chain(authority.bundle.withdrawn()) {
-                assert!(authority.withdrawn.iter().any(|w| w.what == withdrawal.what));
+                assert!(
+                    authority
+                        .withdrawn
+                        .iter()
+                        .any(|w| w.what == withdrawal.what)
+                );
             }
         }
         let Some(first) = all.first() else { return };
