@@ -3,7 +3,7 @@
 //! `TMPDIR`: about 2 GB.
 
 use std::hint::black_box;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use comity_identity::{KeyHash, NodeId, UnixTime};
@@ -26,17 +26,14 @@ const DER: usize = 800;
 const NOW: UnixTime = UnixTime::from_secs(1_772_366_400);
 
 fn main() {
-    LazyLock::force(&LEDGER);
+    let folder = TempDir::new().expect("a temporary directory");
+    FILES.get_or_init(|| build(&folder));
     divan::main();
 }
 
-struct Ledger {
-    files: AuthorityFiles,
-    _folder: TempDir,
-}
+static FILES: OnceLock<AuthorityFiles> = OnceLock::new();
 
-static LEDGER: LazyLock<Ledger> = LazyLock::new(|| {
-    let folder = TempDir::new().expect("a temporary directory");
+fn build(folder: &TempDir) -> AuthorityFiles {
     let home = Home::create(&folder.path().join("home")).expect("a home");
     let new = NewAuthorityFiles {
         state: Vec::new(),
@@ -51,11 +48,8 @@ static LEDGER: LazyLock<Ledger> = LazyLock::new(|| {
         session.import(&batch).expect("entered");
     }
     drop(session);
-    Ledger {
-        files,
-        _folder: folder,
-    }
-});
+    files
+}
 
 /// Which certificates are asked for: all over the ledger, and in no order.
 fn some(session: usize) -> impl FnMut() -> u32 {
@@ -67,7 +61,8 @@ fn some(session: usize) -> impl FnMut() -> u32 {
 }
 
 fn open() -> IssuedSession {
-    LEDGER.files.issued().open().expect("the ledger")
+    let files = FILES.get().expect("it was built first");
+    files.issued().open().expect("the ledger")
 }
 
 #[divan::bench]
