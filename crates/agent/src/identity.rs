@@ -183,7 +183,7 @@ pub(crate) fn public_of(home: &Home, certificate: &[u8]) -> Result<PublicIdentit
     Ok(PublicIdentity { id, next })
 }
 
-fn root_der(home: &Home, certificate: &[u8]) -> Result<Vec<u8>, IdentityError> {
+pub(crate) fn root_der(home: &Home, certificate: &[u8]) -> Result<Vec<u8>, IdentityError> {
     match pem_rfc7468::decode_vec(certificate) {
         Ok((CERTIFICATE_LABEL, der)) => Ok(der),
         Ok((label, _)) => Err(not_the_root(home, &format!("it is a PEM {label}"))),

@@ -24,6 +24,7 @@ pub use peers::{PlanError, Planned, Planning, host_and_port, split_service};
 pub use place::{NoHome, Surroundings};
 pub use settings::{ConfigError, ConfigFile, DEFAULT_LISTEN, Setting, Source};
 pub use succession::{
-    HistoryFault, MAX_FILE_STATEMENTS, RollError, RollPlan, RollRequest, Rolled, Statement,
-    StatementFileError, history, plan_roll, read_key_file, revoke, revoke_by_next_key, roll,
+    HistoryFault, MAX_FILE_STATEMENTS, ReissueError, RollError, RollPlan, RollRequest, Rolled,
+    Statement, StatementFileError, history, is_authority_of, plan_roll, read_key_file,
+    reissue_membership, revoke, revoke_by_next_key, roll,
 };

@@ -11,6 +11,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use comity_authority::{Authority, AuthorityError};
 use comity_certs::{MintError, RootRequest, mint_root};
 use comity_identity::{KeyHash, NodeId, Signer, UnixTime};
 use comity_keys::{KeyError, NoPassphrase, SoftwareKey, needs_passphrase};
@@ -18,7 +19,9 @@ use comity_record::{
     KeyRevocation, KeyRevocationRequest, LinkFault, SigningError, StatementError, Succession,
     SuccessionChain, SuccessionChainError, SuccessionRequest,
 };
-use comity_store::{Home, HomeFile, IdentityFiles, StoreError};
+use comity_store::{
+    AuthorityFiles, Home, HomeFile, IdentityFiles, NetworkError, NetworkStore, StoreError,
+};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
@@ -190,6 +193,55 @@ pub fn roll(
         history,
         next_key: home.path(HomeFile::NextKey),
     })
+}
+
+/// Why our own membership of a network was not issued anew.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ReissueError {
+    /// The authority did not issue it.
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] NetworkError),
+    /// The identity for which it would be cannot be used.
+    #[error(transparent)]
+    Identity(#[from] RollError),
+}
+
+/// Issues this node's membership of a network anew for its present key, where the authority is in this
+/// home and the key follows a member's. Says whether that was needed. `comity serve` does the same
+/// when it next runs, so a roll that was interrupted before this leaves nothing undone.
+///
+/// # Errors
+/// When the authority cannot issue it, as with a sealed issuing key, or it cannot be stored.
+pub fn reissue_membership(
+    home: &Home,
+    network: NodeId,
+    command: &str,
+    now: UnixTime,
+) -> Result<bool, ReissueError> {
+    let files = home.identity().map_err(RollError::from)?;
+    let files = files.ok_or_else(|| RollError::from(identity::missing(home)))?;
+    let root = identity::root_der(home, &files.certificate).map_err(RollError::from)?;
+    let history = history_of(home, &files)?;
+    let mut authority = Authority::open(home, network, command)?;
+    let Some(grant) = authority.renew(&root, history.as_ref(), now)? else {
+        return Ok(false);
+    };
+    let networks = NetworkStore::new(home, command);
+    networks.update_bundle(&network, &grant.bundle, now)?;
+    networks.set_membership(&network, grant.membership)?;
+    Ok(true)
+}
+
+/// Whether the authority of a network is in this home.
+///
+/// # Errors
+/// When the directory of the authorities cannot be relied upon.
+pub fn is_authority_of(home: &Home, network: &NodeId) -> Result<bool, StoreError> {
+    Ok(AuthorityFiles::list(home)?.contains(network))
 }
 
 /// The statements by which the identity of a home followed others; `None` for a first identity.
@@ -491,4 +543,217 @@ fn node_of(hash: KeyHash) -> NodeId {
 /// The system's error, or one that says that the file is too large.
 pub fn read_key_file(path: &Path) -> std::io::Result<Zeroizing<String>> {
     crate::node::read_named_file(path).map(Zeroizing::new)
+}
+
+#[cfg(test)]
+mod tests {
+    use comity_identity::Algorithm;
+
+    use super::*;
+
+    /// 2026-03-01.
+    const TODAY: u64 = 1_772_323_200;
+
+    const NO_PASSPHRASE: fn() -> Result<Zeroizing<String>, NoPassphrase> = || {
+        Err(NoPassphrase {
+            cause: "nobody is asked".to_owned(),
+        })
+    };
+
+    fn today() -> UnixTime {
+        UnixTime::from_secs(TODAY)
+    }
+
+    fn days(n: u64) -> Duration {
+        Duration::from_secs(n * 86_400)
+    }
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let home = Home::create(&folder.path().join("home")).expect("a home");
+        identity::initialise(&home, Algorithm::EcdsaP256, None).expect("an identity");
+        (folder, home)
+    }
+
+    fn request(next_key: Option<&str>) -> RollRequest<'_> {
+        RollRequest {
+            next_key,
+            overlap: days(30),
+            reason: "routine",
+        }
+    }
+
+    fn roll_on(home: &Home, request: &RollRequest<'_>, now: UnixTime) -> Result<Rolled, RollError> {
+        roll(
+            home,
+            request,
+            &mut { NO_PASSPHRASE },
+            &mut { NO_PASSPHRASE },
+            now,
+        )
+    }
+
+    fn next_key(home: &Home) -> String {
+        let files = home.identity().expect("readable").expect("there");
+        let next = files.next_key.expect("a next key");
+        String::from_utf8(next.to_vec()).expect("text")
+    }
+
+    #[test]
+    fn the_committed_key_becomes_the_identity_and_another_one_is_committed_to() {
+        let (_folder, home) = home();
+        let plan = plan_roll(&home, today()).expect("a plan");
+        assert_eq!((plan.sequence, plan.overlapping.is_some()), (1, false));
+        let rolled = roll_on(&home, &request(None), today()).expect("rolled");
+        let public = identity::public(&home).expect("an identity");
+        assert_eq!(Some(public.id), plan.new);
+        assert_eq!(rolled.statement.old(), plan.old);
+        assert_eq!(rolled.statement.new(), public.id);
+        assert_eq!(rolled.statement.next(), public.next);
+        assert_eq!(rolled.statement.overlap_end(), today() + days(30));
+        let loaded = identity::load(&home, &mut { NO_PASSPHRASE }).expect("usable");
+        assert_eq!(loaded.succession, rolled.history.encode());
+        let previous = home.previous_identity().expect("readable").expect("kept");
+        let before = identity::public_of(&home, &previous.certificate).expect("a root");
+        assert_eq!(before.id, plan.old);
+    }
+
+    #[test]
+    fn each_step_names_the_one_before_and_sixteen_are_kept() {
+        let (_folder, home) = home();
+        for step in 1..=18 {
+            let plan = plan_roll(&home, today()).expect("a plan");
+            assert_eq!(plan.sequence, step);
+            assert_eq!(plan.overlapping.is_some(), step > 1);
+            let rolled = roll_on(&home, &request(None), today()).expect("rolled");
+            let kept = usize::try_from(step.min(16)).expect("small");
+            assert_eq!(rolled.history.statements().len(), kept);
+        }
+        let history = history(&home).expect("readable").expect("there");
+        assert_eq!(history.last().sequence(), 18);
+        let plan = plan_roll(&home, today() + days(30) + Duration::from_secs(1)).expect("a plan");
+        assert!(plan.overlapping.is_none(), "the overlap is over");
+    }
+
+    #[test]
+    fn no_other_key_than_the_committed_one_becomes_the_identity() {
+        let (_folder, home) = home();
+        let before = identity::public(&home).expect("an identity");
+        let other = SoftwareKey::generate(Algorithm::EcdsaP256).expect("a key");
+        let text = other.encode_plain().expect("text");
+        let refused = roll_on(&home, &request(Some(&text)), today());
+        assert!(
+            matches!(refused, Err(RollError::NotCommitted { .. })),
+            "{refused:?}"
+        );
+        assert_eq!(identity::public(&home).expect("an identity"), before);
+    }
+
+    #[test]
+    fn the_same_key_is_taken_once() {
+        let (_folder, home) = home();
+        let next = next_key(&home);
+        let rolled = roll_on(&home, &request(Some(&next)), today()).expect("rolled");
+        let again = roll_on(&home, &request(Some(&next)), today());
+        let Err(RollError::AlreadyRolled { current }) = again else {
+            panic!("{again:?}");
+        };
+        assert_eq!(current, rolled.statement.new());
+    }
+
+    #[test]
+    fn an_overlap_of_ninety_days_is_possible_and_no_longer_one() {
+        let (_folder, home) = home();
+        let wanted = |overlap| RollRequest {
+            overlap,
+            ..request(None)
+        };
+        let before = identity::public(&home).expect("an identity");
+        let refused = roll_on(&home, &wanted(days(90) + Duration::from_secs(1)), today());
+        assert!(
+            matches!(refused, Err(RollError::Statement(_))),
+            "{refused:?}"
+        );
+        assert_eq!(identity::public(&home).expect("an identity"), before);
+        roll_on(&home, &wanted(days(90)), today()).expect("rolled");
+    }
+
+    #[test]
+    fn a_key_that_is_put_aside_sealed_is_never_kept_in_the_clear() {
+        let (_folder, home) = home();
+        let text = next_key(&home);
+        let next = SoftwareKey::decode(&text, &mut { NO_PASSPHRASE }).expect("a key");
+        let sealed = next.seal("offline").expect("sealed");
+        let mut ask = || Ok(Zeroizing::new("offline".to_owned()));
+        let request = request(Some(&sealed));
+        roll(&home, &request, &mut { NO_PASSPHRASE }, &mut ask, today()).expect("rolled");
+        let files = home.identity().expect("readable").expect("there");
+        for key in [&files.key, files.next_key.as_ref().expect("a next key")] {
+            let text = std::str::from_utf8(key).expect("text");
+            assert!(comity_keys::is_sealed(text));
+        }
+    }
+
+    #[test]
+    fn a_history_of_another_node_is_refused() {
+        let (_folder, home) = home();
+        let (_other_folder, other) = self::home();
+        let theirs = roll_on(&other, &request(None), today()).expect("rolled");
+        let path = home.path(HomeFile::Succession);
+        std::fs::write(&path, theirs.history.encode()).expect("written");
+        let refused = roll_on(&home, &request(None), today());
+        let Err(RollError::History { cause, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        let current = theirs.statement.new();
+        assert_eq!(cause, HistoryFault::AnotherNode { current });
+    }
+
+    #[test]
+    fn the_key_itself_and_the_committed_one_revoke() {
+        let (_folder, home) = home();
+        let public = identity::public(&home).expect("an identity");
+        let own = revoke(&home, Some("lost"), &mut { NO_PASSPHRASE }, today()).expect("made");
+        assert_eq!((own.key(), own.counts(None)), (public.id, true));
+        let next = next_key(&home);
+        let by_next = revoke_by_next_key(&home, &next, None, &mut { NO_PASSPHRASE }, today());
+        let by_next = by_next.expect("made");
+        assert!(!by_next.counts(None));
+        assert!(by_next.counts(public.next));
+        let other = SoftwareKey::generate(Algorithm::Ed25519).expect("a key");
+        let text = other.encode_plain().expect("text");
+        let refused = revoke_by_next_key(&home, &text, None, &mut { NO_PASSPHRASE }, today());
+        assert!(
+            matches!(refused, Err(RollError::NotCommitted { .. })),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn statements_survive_their_text_and_others_are_refused() {
+        let (_folder, home) = home();
+        let rolled = roll_on(&home, &request(None), today()).expect("rolled");
+        let revocation = revoke(&home, None, &mut { NO_PASSPHRASE }, today()).expect("made");
+        let statements = [
+            Statement::Succession(rolled.history),
+            Statement::Revocation(revocation),
+        ];
+        let text: String = statements.iter().map(Statement::encode).collect();
+        assert_eq!(Statement::read(&text).expect("two"), statements);
+        let certificate = write_block(crate::armour::CERTIFICATE, b"x");
+        assert!(matches!(
+            Statement::read(&certificate),
+            Err(StatementFileError::Stranger { .. })
+        ));
+        let one = statements[1].encode();
+        let most = one.repeat(MAX_FILE_STATEMENTS);
+        assert_eq!(
+            Statement::read(&most).expect("statements").len(),
+            MAX_FILE_STATEMENTS
+        );
+        assert_eq!(
+            Statement::read(&(most + &one)),
+            Err(StatementFileError::TooMany)
+        );
+    }
 }

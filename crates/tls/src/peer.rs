@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use comity_certs::{PresentedChain, SanName};
-use comity_identity::{PeerId, UnixTime};
+use comity_identity::{KeyHash, PeerId, UnixTime};
 use comity_trust::{Direction, Grants, How, Membership, Recognition, Warning};
 use rustls::ProtocolVersion;
 
@@ -13,6 +13,9 @@ use rustls::ProtocolVersion;
 pub struct PeerInfo {
     /// The peer's key. This is its identity.
     pub id: PeerId,
+    /// The hash of the key that may succeed its own, to which its root commits: what a pin of it
+    /// remembers.
+    pub next: Option<KeyHash>,
     /// What we call it, if we have a label for it.
     pub label: Option<String>,
     /// By which rule it was recognised.
@@ -61,6 +64,7 @@ impl PeerInfo {
     ) -> Self {
         Self {
             id: recognition.peer,
+            next: chain.next(),
             label: recognition.label,
             how: recognition.how,
             attested: recognition.grants,

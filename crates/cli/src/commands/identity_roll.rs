@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use comity_agent::{
-    HistoryFault, RollError, RollPlan, RollRequest, Rolled, Statement, history, plan_roll,
-    read_key_file, read_named_file, revoke as revoke_key, revoke_by_next_key, roll as roll_key,
+    HistoryFault, RollError, RollPlan, RollRequest, Rolled, Statement, history, is_authority_of,
+    plan_roll, read_key_file, read_named_file, reissue_membership, revoke as revoke_key,
+    revoke_by_next_key, roll as roll_key,
 };
 use comity_identity::{NodeId, UnixTime};
 use comity_keys::{KeyError, NoPassphrase};
 use comity_record::limits::MAX_OVERLAP;
 use comity_record::{SuccessionChain, limits::MAX_STATEMENTS};
-use comity_store::{AuthorityFiles, Exported, Home, NetworkStore, export as export_file};
+use comity_store::{Exported, Home, NetworkStore, export as export_file};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -62,7 +63,25 @@ fn roll(context: &Context, args: &IdentityRoll) -> Outcome {
         Err(RollError::AlreadyRolled { current }) => show_already(context, current),
         Err(error) => return Err(roll_failure(&error)),
     }
+    reissue(context, &home, &memberships, now);
     Ok(Exit::Yes)
+}
+
+/// Our memberships by authorities of this home. The identity has changed already: what fails here is
+/// done by `comity serve`, or by hand.
+fn reissue(context: &Context, home: &Home, memberships: &[Membership], now: UnixTime) {
+    for Membership { label, network, .. } in memberships.iter().filter(|m| m.own) {
+        match reissue_membership(home, *network, "comity identity roll", now) {
+            Ok(true) => context
+                .shell
+                .say(format_args!("network {label}: our membership was issued for the new key")),
+            Ok(false) => {}
+            Err(error) => context.shell.warn(format_args!(
+                "network {label}: our membership is not renewed yet: {}; `comity serve` tries again",
+                chain(&error)
+            )),
+        }
+    }
 }
 
 fn show_plan(
@@ -172,7 +191,7 @@ fn show_rolled(
         "{} belongs offline: move it to a safe place; it is the key after this one",
         rolled.next_key.display()
     ));
-    for membership in memberships {
+    for membership in memberships.iter().filter(|m| !m.own) {
         shell.say(format_args!("network {}", membership.text()));
     }
     if plan.overlapping.is_some() {
@@ -232,17 +251,20 @@ impl Membership {
 }
 
 fn memberships(home: &Home) -> Result<Vec<Membership>, Failure> {
-    let own = AuthorityFiles::list(home).map_err(|error| store_failure(&error))?;
+    let own =
+        |network: &NodeId| is_authority_of(home, network).map_err(|error| store_failure(&error));
     let networks = NetworkStore::new(home, "comity identity roll").list();
     let networks = networks.map_err(|error| store_failure(&error))?;
     let joined = networks.into_iter().filter(|n| !n.membership.is_empty());
-    Ok(joined
-        .map(|record| Membership {
-            own: own.contains(&record.network),
-            label: record.label,
-            network: record.network,
+    joined
+        .map(|record| {
+            Ok(Membership {
+                own: own(&record.network)?,
+                label: record.label,
+                network: record.network,
+            })
         })
-        .collect())
+        .collect()
 }
 
 fn export(context: &Context, args: &IdentityExport) -> Outcome {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use comity_agent::{
     Offer, Planned, invite as make, likely_addresses, machine_label, public_identity,
 };
-use comity_identity::{NodeId, PeerId};
+use comity_identity::{KeyHash, NodeId, PeerId};
 use comity_store::{Change, Deed, Home, InvitationId, Invitations, PeerStore, UpdateError};
 use comity_tls::{DialError, Dialer, Endpoint, LeafProfile, ServiceName, free_label};
 use comity_trust::invitation::{Invitation, InvitationError};
@@ -303,6 +303,9 @@ pub(crate) fn redeem(
         .map_err(Failure::unable)?;
     // Before dialling: an invitation that was used up for a name we cannot take would be lost.
     let wanted = wanted_label(args, &invitation, &endpoint.store().snapshot().known)?;
+    // An invitation is redeemed by our key alone. A membership that was withdrawn would speak against
+    // us, also where somebody invites us anew; and others are nobody's business.
+    endpoint.credentials().set_memberships(Vec::new());
     let dialer = Dialer::new(endpoint.clone());
     let dialled = block_on(async { route.dial(&dialer).await })?;
     let connection = dialled.map_err(|error| join_failure(&subject, &invitation, &error))?;
@@ -318,9 +321,19 @@ pub(crate) fn redeem(
         ),
         None => None,
     };
-    let inviter = remember(endpoint.store(), &invitation, typed, &wanted).map_err(|error| {
+    let inviter = remember(
+        endpoint.store(),
+        &invitation,
+        typed,
+        &wanted,
+        connection.peer.next,
+    )
+    .map_err(|error| {
         Failure::of("joined, but the inviter could not be remembered", &error).hint(again)
     })?;
+    endpoint
+        .present_memberships()
+        .map_err(|error| network_failure(&error))?;
     Ok(Redeemed { inviter, network })
 }
 
@@ -372,6 +385,7 @@ fn remember(
     invitation: &Invitation,
     address: Option<&str>,
     label: &Name,
+    next: Option<KeyHash>,
 ) -> Result<String, UpdateError> {
     let pin = Pin::Node(invitation.inviter);
     let (named, _) = store.decide_and_record(|known| {
@@ -395,6 +409,7 @@ fn remember(
             None => {
                 let mut entry = Entry::new(Side::Both, Names::one(label.clone()), What::Pin(pin));
                 entry.attributes.origin = Some(Origin::Invite);
+                entry.attributes.next = next;
                 entry.attributes.added = Some(now());
                 entry.attributes.confirmed = Some(Confirmed {
                     at: now(),
