@@ -13,6 +13,7 @@ mod shell;
 use std::io::Write;
 use std::process::ExitCode;
 
+use crate::args::network::NetworkCommand;
 use crate::args::{Cli, Command};
 use crate::context::Context;
 use crate::redact::{looks_like_invitation, without_invitations};
@@ -57,9 +58,13 @@ fn tell_usage(error: &clap::Error) -> Exit {
     }
 }
 
-/// Only two commands take an invitation. Elsewhere it would be quoted, or written down.
+/// Only few commands take an invitation. Elsewhere it would be quoted, or written down.
 fn refuse_invitations(command: &Command) -> Result<(), Failure> {
-    let takes_one = matches!(command, Command::Join(_) | Command::Connect(_));
+    let takes_one = match command {
+        Command::Join(_) | Command::Connect(_) => true,
+        Command::Network(network) => matches!(network.command, NetworkCommand::Join(_)),
+        _ => false,
+    };
     let given = std::env::args_os().any(|word| looks_like_invitation(&word.to_string_lossy()));
     match given && !takes_one {
         true => Err(Failure::unable("this command takes no invitation")

@@ -256,6 +256,11 @@ pub async fn refresh_network(endpoint: &Endpoint, network: NodeId) -> Result<Ref
         failed: Vec::new(),
         refused: false,
     };
+    // First: whoever has a new key is a member again only by a new membership.
+    let record = followed.record().ok_or("it is not known here")?;
+    if wants_renewal(&record, endpoint) {
+        refreshed.renewed = renew(&followed, &mut refreshed.failed).await;
+    }
     for place in followed.places() {
         match followed.ask(&place).await {
             Ok(()) => {
@@ -269,10 +274,6 @@ pub async fn refresh_network(endpoint: &Endpoint, network: NodeId) -> Result<Ref
         }
     }
     refreshed.sequence = sequence()?;
-    let record = followed.record().ok_or("it is not known here")?;
-    if wants_renewal(&record, endpoint) {
-        refreshed.renewed = renew(&followed, &mut refreshed.failed).await;
-    }
     Ok(refreshed)
 }
 

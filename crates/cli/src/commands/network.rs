@@ -229,7 +229,9 @@ pub(crate) fn network_failure(error: &NetworkError) -> Failure {
         NetworkError::Store(error) => store_failure(error),
         NetworkError::Frozen { network, .. } => Failure::no(chain(error))
             .detail("somebody else has a key of its authority; nobody is admitted until you decide")
-            .hint("ask its people which bundle is right, and take that: `comity network import FILE --confirm ID`")
+            .hint(format!(
+                "ask its people which bundle is right, and take that: `comity network import FILE --confirm {network}`"
+            ))
             .hint(format!("what is held now: `comity network show {network}`"))
             .because(Reason::Forked),
         NetworkError::Follow { .. } => Failure::no(chain(error)),

@@ -19,6 +19,8 @@ mod live;
 mod memory;
 mod middle;
 mod network;
+mod networks;
+mod readme;
 mod revocation;
 mod rotation;
 mod serving;
