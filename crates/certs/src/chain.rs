@@ -11,6 +11,7 @@ use rustls_pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use webpki::EndEntityCert;
 
+use crate::cross::Holding;
 use crate::keys::{self, accept_key, accept_signature};
 use crate::limits::{MAX_CERTIFICATES, MAX_CHAIN_BYTES, MAX_SUCCESSION_BYTES};
 use crate::metadata::Metadata;
@@ -44,6 +45,7 @@ pub struct PresentedChain {
     peer_id: PeerId,
     next: Option<KeyHash>,
     leaf: Leaf,
+    holding: Holding,
 }
 
 /// Whether a chain is one of ours.
@@ -204,6 +206,11 @@ impl PresentedChain {
             Some(facts) => (PeerId::Node(facts.node), facts.next),
             None => (PeerId::Key(leaf.key), None),
         };
+        let holding = Holding::default();
+        if let PeerId::Node(node) = peer_id {
+            // The profile was checked above, and with it that the root signed the leaf.
+            holding.note(0, node.key_hash());
+        }
         Ok(Self {
             certificates: certificates.iter().map(|c| c.as_ref().to_vec()).collect(),
             keys,
@@ -211,7 +218,13 @@ impl PresentedChain {
             peer_id,
             next,
             leaf,
+            holding,
         })
+    }
+
+    /// Which of its signatures are known to hold.
+    pub(crate) fn holding(&self) -> &Holding {
+        &self.holding
     }
 
     /// Who this is, if the peer proves that it holds the key.

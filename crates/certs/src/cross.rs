@@ -33,6 +33,7 @@ pub use error::{ConstraintFault, CrossError};
 use search::Search;
 
 pub(crate) use constraints::relative_names;
+pub(crate) use signatures::Holding;
 
 /// Whether certificates by which one key certifies its successor under the same name count.
 ///

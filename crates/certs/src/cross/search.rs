@@ -298,8 +298,13 @@ impl<'c> Search<'c> {
         let mut signatures = self.signatures.borrow_mut();
         for (certificate, issuer) in candidate.links().into_iter().rev() {
             let index = certificate.index;
-            let verified =
-                signatures.verify(index, &certificate.parsed, issuer.key, issuer.parsed.spki);
+            let verified = signatures.verify(
+                self.chain.holding(),
+                index,
+                &certificate.parsed,
+                issuer.key,
+                issuer.parsed.spki,
+            );
             match verified {
                 Ok(true) => {}
                 Ok(false) => return Err(CrossError::BadSignature { index }),

@@ -1,10 +1,40 @@
 //! Signatures, each verified once and all within a budget.
+//!
+//! A connection asks about its chain several times: in the handshake, after it, and at every change
+//! of what is known of authorities. Which key signed which certificate does not change in between, so
+//! the chain itself remembers what held.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use comity_identity::KeyHash;
 
 use crate::limits::MAX_CROSS_SIGNATURES;
 use crate::parsed::Parsed;
 use crate::verify::verifies;
+
+/// Signatures of a chain that hold: the place of a certificate, and the key that signed it. Copies of
+/// a chain share them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holding(Arc<Mutex<Vec<(usize, KeyHash)>>>);
+
+impl Holding {
+    /// Notes that `key` signed the certificate at `index`.
+    pub(crate) fn note(&self, index: usize, key: KeyHash) {
+        let mut known = self.known();
+        // More than one chain can have in one search; after that, they are verified again.
+        if known.len() < MAX_CROSS_SIGNATURES {
+            known.push((index, key));
+        }
+    }
+
+    fn contains(&self, index: usize, key: KeyHash) -> bool {
+        self.known().contains(&(index, key))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Vec<(usize, KeyHash)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// What was found out about signatures.
 #[derive(Debug, Default)]
@@ -21,6 +51,7 @@ impl Signatures {
     /// Whether the key in `spki`, whose hash is `key`, signed the certificate at `index`.
     pub(super) fn verify(
         &mut self,
+        holding: &Holding,
         index: usize,
         certificate: &Parsed<'_>,
         key: KeyHash,
@@ -29,6 +60,9 @@ impl Signatures {
         let same = |known: &&(usize, KeyHash, bool)| (known.0, known.1) == (index, key);
         if let Some((.., verified)) = self.known.iter().find(same) {
             return Ok(*verified);
+        }
+        if holding.contains(index, key) {
+            return Ok(true);
         }
         if self.known.len() >= MAX_CROSS_SIGNATURES {
             return Err(Exhausted);
@@ -40,6 +74,9 @@ impl Signatures {
             certificate.signature,
         );
         self.known.push((index, key, verified));
+        if verified {
+            holding.note(index, key);
+        }
         Ok(verified)
     }
 }
