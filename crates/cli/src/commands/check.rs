@@ -6,22 +6,17 @@ use comfy_table::{ContentArrangement, Table, presets};
 use comity_agent::{history, public_identity};
 use comity_certs::Anchor;
 use comity_identity::{NodeId, UnixTime};
-use comity_record::{AuthorityKey, Bundle, Freshness, KeyRole, KeyState};
+use comity_record::{KeyRole, KeyState};
 use comity_store::{
     AuthorityFiles, Health, Home, HomeFile, Invitations, NetworkRecord, PeerStore, Pending,
 };
-use comity_trust::{CaState, Entry, Name, What};
+use comity_trust::{Ending, Expiry, KnownPeers, Name, OwnMembership, Severity, expiries};
 use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::TrustCheck;
-use crate::commands::rotate;
 use crate::context::{Context, identity_failure, now, store_failure};
 use crate::shell::{Exit, Failure, chain};
-
-/// What ends within this time wants attention, where nothing renews it by itself: people are asked
-/// to exchange certificates, which takes weeks.
-const SOON: Duration = Duration::from_secs(30 * DAY);
 
 const DAY: u64 = 86_400;
 
@@ -34,7 +29,7 @@ struct Finding {
 }
 
 /// Something that ends.
-struct Expiry {
+struct Row {
     kind: &'static str,
     name: String,
     ends: UnixTime,
@@ -49,7 +44,7 @@ struct Expiry {
 #[derive(Default)]
 struct Report {
     findings: Vec<Finding>,
-    expiries: Vec<Expiry>,
+    expiries: Vec<Row>,
 }
 
 impl Report {
@@ -70,7 +65,7 @@ impl Report {
     }
 
     /// Something that ends, and what to do about it if that is soon.
-    fn ends(&mut self, expiry: Expiry, remedy: impl FnOnce() -> String, now: UnixTime) {
+    fn ends(&mut self, expiry: Row, remedy: impl FnOnce() -> String, now: UnixTime) {
         if expiry.wanted {
             self.wrong(expiry.sentence(now), Some(remedy()));
         }
@@ -83,7 +78,7 @@ impl Report {
     }
 }
 
-impl Expiry {
+impl Row {
     /// `the CA of *.corp.example ends 2026-04-01T00:00:00Z (known_peers:3)`.
     fn sentence(&self, now: UnixTime) -> String {
         let (kind, name) = (self.kind, &self.name);
@@ -105,7 +100,7 @@ pub(crate) fn check(context: &Context, args: &TrustCheck) -> Outcome {
     }
     match PeerStore::open(&home, "comity trust check") {
         Ok(store) => {
-            check_known_peers(&store, now, &mut report);
+            check_known_peers(&store, &mut report);
             check_networks(&home, &store, now, &mut report);
         }
         Err(error) => report.failed(store_failure(&error)),
@@ -153,7 +148,7 @@ fn finding_text(finding: &Finding) -> String {
     format!("{mark}   {}{remedy}", finding.text)
 }
 
-fn expiry_json(expiry: &Expiry, now: UnixTime) -> Value {
+fn expiry_json(expiry: &Row, now: UnixTime) -> Value {
     json!({
         "kind": expiry.kind, "name": expiry.name, "ends": expiry.ends.to_string(),
         "days_left": days_left(expiry.ends, now), "attention": expiry.wanted,
@@ -161,7 +156,7 @@ fn expiry_json(expiry: &Expiry, now: UnixTime) -> Value {
     })
 }
 
-fn table(expiries: &[Expiry], now: UnixTime) -> String {
+fn table(expiries: &[Row], now: UnixTime) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
@@ -198,7 +193,7 @@ fn left_text(ends: UnixTime, now: UnixTime) -> String {
     }
 }
 
-fn check_known_peers(store: &PeerStore, now: UnixTime, report: &mut Report) {
+fn check_known_peers(store: &PeerStore, report: &mut Report) {
     let snapshot = store.snapshot();
     if !matches!(snapshot.health, Health::Fresh) {
         report.wrong(
@@ -216,22 +211,6 @@ fn check_known_peers(store: &PeerStore, now: UnixTime, report: &mut Report) {
                 Some(format!("ask its operator for the id of today, then comity trust replace {name} ID")),
             );
         }
-        let remove = || format!("comity trust remove {name}");
-        match &entry.what {
-            What::Ca(anchor) => {
-                let names = &entry.names;
-                let rotate = || match anchor.not_after() < now {
-                    true => format!("comity trust remove '{names}'"),
-                    false => format!("comity trust rotate '{names}' --ca FILE"),
-                };
-                report.ends(ca_expiry(line, entry, anchor, now), rotate, now);
-            }
-            _ => {
-                if let Some(expiry) = entry_expiry(line, entry, &name, now) {
-                    report.ends(expiry, remove, now);
-                }
-            }
-        }
         let overtaken = entry.attributes.successor.is_some();
         if entry.pin().is_some() && entry.attributes.confirmed.is_none() && !overtaken {
             unconfirmed += 1;
@@ -245,44 +224,6 @@ fn check_known_peers(store: &PeerStore, now: UnixTime, report: &mut Report) {
     }
 }
 
-/// A CA ends with its certificate or with its line, whichever comes first.
-fn ca_expiry(line: usize, entry: &Entry, anchor: &Anchor, now: UnixTime) -> Expiry {
-    let retired = entry
-        .attributes
-        .not_after
-        .filter(|end| *end < anchor.not_after());
-    let ends = retired.unwrap_or_else(|| anchor.not_after());
-    let state = rotate::state(entry);
-    // The end of one that retires is what somebody decided.
-    let planned = state == CaState::Retiring && ends >= now;
-    Expiry {
-        kind: "CA",
-        name: entry.names.to_string(),
-        ends,
-        wanted: ends < now + SOON && !planned,
-        note: format!("{state}: {}", anchor.subject()),
-        line: Some(line),
-    }
-}
-
-/// An entry with an end. That of a key with a successor is expected.
-fn entry_expiry(line: usize, entry: &Entry, name: &str, now: UnixTime) -> Option<Expiry> {
-    let ends = entry.attributes.not_after?;
-    let successor = entry.attributes.successor;
-    Some(Expiry {
-        kind: if successor.is_some() {
-            "old key"
-        } else {
-            "entry"
-        },
-        name: name.to_owned(),
-        ends,
-        wanted: successor.is_none() && ends < now + SOON,
-        note: successor.map_or_else(String::new, |key| format!("followed by {}…", key.short())),
-        line: Some(line),
-    })
-}
-
 fn check_networks(home: &Home, store: &PeerStore, now: UnixTime, report: &mut Report) {
     let records = match store.networks().list() {
         Ok(records) => records,
@@ -293,6 +234,7 @@ fn check_networks(home: &Home, store: &PeerStore, now: UnixTime, report: &mut Re
         Vec::new()
     });
     let node = public_identity(home).ok().map(|public| public.id);
+    let mut memberships = Vec::new();
     for record in &records {
         if let Some(since) = record.forked {
             report.wrong(
@@ -300,103 +242,127 @@ fn check_networks(home: &Home, store: &PeerStore, now: UnixTime, report: &mut Re
                 Some(format!("ask its people for the right one, then comity network import FILE --confirm {}", record.network)),
             );
         }
-        let snapshot = store.snapshot();
-        if let Some(authority) = snapshot.networks.get(&record.network) {
-            let ours = own.contains(&record.network);
-            check_bundle(record, &authority.bundle, ours, now, report);
-        }
-        check_membership(record, node, now, report);
-    }
-}
-
-fn check_bundle(
-    record: &NetworkRecord,
-    bundle: &Bundle,
-    ours: bool,
-    now: UnixTime,
-    report: &mut Report,
-) {
-    let label = &record.label;
-    let stale = !matches!(bundle.standing(now), Freshness::Fresh);
-    let bundle_ends = Expiry {
-        kind: "bundle",
-        name: label.clone(),
-        ends: bundle.expires(),
-        wanted: stale,
-        note: format!("number {}, from {}", bundle.sequence(), bundle.issued()),
-        line: None,
-    };
-    let refresh = || match ours {
-        true => format!("comity ca refresh {label}"),
-        false => format!("comity network refresh {label}"),
-    };
-    report.ends(bundle_ends, refresh, now);
-    if !ours {
-        return;
-    }
-    let counting = |key: &&AuthorityKey| key.state != KeyState::Revoked;
-    for key in bundle.charter().keys().iter().filter(counting) {
-        let roll = || match key.role {
-            KeyRole::Root => format!("comity ca roll-root {label} --new-root FILE"),
-            KeyRole::Issuing => format!("comity ca roll-issuing {label}"),
+        let Some(node) = node.filter(|_| !record.membership.is_empty()) else {
+            continue;
         };
-        report.ends(key_expiry(label, key, now), roll, now);
+        match own_membership(record, node) {
+            Some(membership) => memberships.push(membership),
+            None => report.wrong(
+                format!(
+                    "our membership of {} is for an older key of ours",
+                    record.label
+                ),
+                Some(format!("comity network refresh {}", record.label)),
+            ),
+        }
+    }
+    let snapshot = store.snapshot();
+    for expiry in expiries(&snapshot.known, &snapshot.networks, &memberships, now) {
+        if let Some((row, remedy)) = row(&snapshot.known, &expiry, &own) {
+            report.ends(row, || remedy, now);
+        }
     }
 }
 
-fn key_expiry(label: &str, key: &AuthorityKey, now: UnixTime) -> Expiry {
-    let certificate = key.certificate.not_after();
-    let (ends, state) = match key.state {
-        KeyState::Retiring { until } => (until.min(certificate), "retiring"),
-        KeyState::Next => (certificate, "next"),
-        KeyState::Active => (certificate, "active"),
-        KeyState::Revoked => (certificate, "revoked"),
-    };
-    Expiry {
-        kind: match key.role {
-            KeyRole::Root => "root key",
-            KeyRole::Issuing => "issuing key",
-        },
-        name: label.to_owned(),
-        ends,
-        // The end of one that retires is what somebody decided.
-        wanted: ends < now + SOON && state != "retiring",
-        note: format!("{state}: key:{}…", key.key().short()),
-        line: None,
-    }
-}
-
-/// What the first certificate for our own key says. After a change of our key it is of no use until it
-/// is renewed.
-fn check_membership(
-    record: &NetworkRecord,
-    node: Option<NodeId>,
-    now: UnixTime,
-    report: &mut Report,
-) {
-    let Some(node) = node.filter(|_| !record.membership.is_empty()) else {
-        return;
-    };
-    let label = &record.label;
+/// The certificate for our own key. After a change of our key there is none until it is renewed.
+fn own_membership(record: &NetworkRecord, node: NodeId) -> Option<OwnMembership> {
     let certificates = record.membership.iter();
     let certificates = certificates.filter_map(|der| Anchor::from_der(der).ok());
     let ours = certificates.filter(|c| c.key() == node.key_hash());
-    match ours.map(|c| c.not_after()).max() {
-        Some(ends) => {
-            let expiry = Expiry {
-                kind: "membership",
-                name: label.clone(),
-                ends,
-                wanted: ends < now + SOON,
-                note: String::new(),
-                line: None,
+    let longest = ours.max_by_key(Anchor::not_after)?;
+    Some(OwnMembership {
+        network: record.network,
+        not_before: longest.not_before(),
+        not_after: longest.not_after(),
+    })
+}
+
+/// How something that ends is shown, and what to do about it. The keys of other people's authorities are
+/// their affair.
+fn row(known: &KnownPeers, expiry: &Expiry, own: &[NodeId]) -> Option<(Row, String)> {
+    let of = |kind, name: String, note: String, line| Row {
+        kind,
+        name,
+        ends: expiry.at,
+        note,
+        wanted: expiry.severity > Severity::Notice,
+        line,
+    };
+    let names = |line: &usize| known.entry(*line).map(|entry| entry.names.to_string());
+    let named = |line: &usize, name: &Option<Name>| {
+        let name = name.as_ref().map(ToString::to_string);
+        name.or_else(|| names(line)).unwrap_or_default()
+    };
+    Some(match &expiry.what {
+        Ending::Ca {
+            line,
+            subject,
+            state,
+        } => {
+            let names = names(line).unwrap_or_default();
+            let remedy = match expiry.severity {
+                Severity::Over => format!("comity trust remove '{names}'"),
+                _ => format!("comity trust rotate '{names}' --ca FILE"),
             };
-            report.ends(expiry, || format!("comity network refresh {label}"), now);
+            (
+                of("CA", names, format!("{state}: {subject}"), Some(*line)),
+                remedy,
+            )
         }
-        None => report.wrong(
-            format!("our membership of {label} is for an older key of ours"),
-            Some(format!("comity network refresh {label}")),
-        ),
+        Ending::Entry { line, name } => {
+            let name = named(line, name);
+            let remedy = format!("comity trust remove {name}");
+            (of("entry", name, String::new(), Some(*line)), remedy)
+        }
+        Ending::Overlap {
+            line,
+            name,
+            successor,
+        } => {
+            let note = format!("followed by {}…", successor.short());
+            (
+                of("old key", named(line, name), note, Some(*line)),
+                String::new(),
+            )
+        }
+        Ending::Bundle { network, label, .. } => {
+            let remedy = match own.contains(network) {
+                true => format!("comity ca refresh {label}"),
+                false => format!("comity network refresh {label}"),
+            };
+            (of("bundle", label.clone(), String::new(), None), remedy)
+        }
+        Ending::AuthorityKey {
+            network,
+            label,
+            key,
+            role,
+            state,
+        } if own.contains(network) => {
+            let (kind, remedy) = match role {
+                KeyRole::Root => (
+                    "root key",
+                    format!("comity ca roll-root {label} --new-root FILE"),
+                ),
+                KeyRole::Issuing => ("issuing key", format!("comity ca roll-issuing {label}")),
+            };
+            let note = format!("{}: key:{}…", state_text(*state), key.short());
+            (of(kind, label.clone(), note, None), remedy)
+        }
+        Ending::Membership { label, .. } => {
+            let remedy = format!("comity network refresh {label}");
+            (of("membership", label.clone(), String::new(), None), remedy)
+        }
+        _ => return None,
+    })
+}
+
+const fn state_text(state: KeyState) -> &'static str {
+    match state {
+        KeyState::Next => "next",
+        KeyState::Active => "active",
+        KeyState::Retiring { .. } => "retiring",
+        KeyState::Revoked => "revoked",
     }
 }
 
@@ -407,7 +373,7 @@ fn check_identity(home: &Home, now: UnixTime, report: &mut Report) {
     match history(home) {
         Ok(Some(history)) if now <= history.last().overlap_end() => {
             let last = history.last();
-            report.expiries.push(Expiry {
+            report.expiries.push(Row {
                 kind: "our old key",
                 name: format!("{}…", last.old().short()),
                 ends: last.overlap_end(),
