@@ -7,6 +7,11 @@
 mod answers;
 mod approval;
 mod authorities;
+mod authority_certify;
+mod authority_founding;
+mod authority_inspect;
+mod authority_issue;
+mod authority_keys;
 mod backend;
 mod demo;
 mod first_use;

@@ -354,7 +354,7 @@ fn affected(authority: &mut Authority, key: &KeyHash, now: UnixTime) -> Result<A
 
 fn affected_lines(key: &KeyHash, affected: &Affected) -> Vec<String> {
     let mut lines = vec![format!(
-        "on key:{} hang {} certificates, {} of them of members",
+        "certificates that hang on key:{}: {}, of members: {}",
         key.short(),
         affected.certificates,
         affected.members.len()
