@@ -4,7 +4,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use comity_certs::{Csr, DirectLeafRequest, LeafSubject, Metadata, Purpose, mint_direct_leaf};
+use comity_certs::{
+    AuthorityCertificate, Csr, DirectLeafRequest, LeafSubject, Metadata, Purpose, mint_direct_leaf,
+};
 use comity_identity::{KeyHash, NodeId, Signer, UnixTime};
 use comity_keys::LeafKey;
 use comity_store::{IssuedCertificate, Reservation, Serial};
@@ -197,7 +199,10 @@ impl Authority {
             };
             let leaf = self.issue(&order, now)?;
             if files.is_empty() {
-                files.push(public(ca, pem::certificates(std::slice::from_ref(&leaf.root))));
+                files.push(public(
+                    ca,
+                    pem::certificates(std::slice::from_ref(&leaf.root)),
+                ));
             }
             files.push(public(certificate, pem::certificates(&leaf.chain)));
             files.push(File {
@@ -259,7 +264,20 @@ impl Authority {
         })?;
         drop(session);
         let key = made.as_ref().map(pem::key).transpose()?;
-        Ok(self.leaf(issuer, leaf, key))
+        Ok(self.leaf(issuer, leaf, key, now))
+    }
+
+    /// The certificates that lead from roots that still count to those after them: whoever starts
+    /// from an old one, and reads no bundles, needs them beside a leaf.
+    fn links_in_force(&self, now: UnixTime) -> impl Iterator<Item = Vec<u8>> {
+        let links = self.links().iter().filter(move |link| {
+            let link = AuthorityCertificate::from_der(link);
+            let root = link
+                .ok()
+                .and_then(|link| self.charter().key(&link.issuer_key()));
+            root.is_some_and(|root| root.state.counts(now))
+        });
+        links.cloned()
     }
 
     fn leaf(
@@ -267,6 +285,7 @@ impl Authority {
         issuer: &Issuer,
         leaf: IssuedCertificate,
         key: Option<Zeroizing<Vec<u8>>>,
+        now: UnixTime,
     ) -> IssuedLeaf {
         let certificate = &issuer.certificate;
         let mut chain = vec![leaf.der];
@@ -275,6 +294,7 @@ impl Authority {
         if certificate.issuer_key() != certificate.key() {
             chain.push(certificate.der().to_vec());
         }
+        chain.extend(self.links_in_force(now));
         IssuedLeaf {
             serial: leaf.serial,
             not_after: leaf.about.not_after,
