@@ -1,5 +1,28 @@
 //! Loading 100,000 entries (at most 300 ms), editing them (100 ms) and deciding among them (5 µs).
 //! Parsing the peer's certificates is not part of a decision. (T73)
+//!
+//! Among the same entries: a member of a network (at most 400 µs, which is two signatures and what
+//! the validator needs), and a pinned peer where authorities are known that say nothing of it.
+
+// By path instead of a dependency: the testkit needs every crate above this one to compile.
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a factory for all crates, which makes keys; no single one uses all of it"
+)]
+#[path = "../../testkit/src/authorities.rs"]
+mod authorities;
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a factory for all crates, which makes keys; no single one uses all of it"
+)]
+#[path = "../../testkit/src/certificates.rs"]
+mod certificates;
 
 use std::hint::black_box;
 use std::sync::LazyLock;
@@ -8,10 +31,13 @@ use comity_certs::PresentedChain;
 use comity_identity::{KeyHash, UnixTime};
 use comity_trust::{
     Direction, Edit, Entry, Expectation, Invited, KnownPeers, Mode, Name, Names, Networks, Phase,
-    Pin, Query, Side, SuccessionPolicy, Verdict, What, decide,
+    Pin, Query, Side, Standing, SuccessionPolicy, Verdict, What, decide,
 };
 use divan::Bencher;
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+use authorities::{CrossOptions, Organisation};
+use certificates::Node;
 
 const ENTRIES: u32 = 100_000;
 
@@ -54,6 +80,20 @@ static KNOWN: LazyLock<KnownPeers> = LazyLock::new(|| KnownPeers::parse(&TEXT).e
 
 static NETWORKS: Networks = Networks::empty();
 
+static ORGANISATION: LazyLock<Organisation> = LazyLock::new(|| Organisation::new("corp"));
+
+static WITH_AUTHORITY: LazyLock<Networks> =
+    LazyLock::new(|| Networks::new(vec![ORGANISATION.authority(Standing::Recognised)]));
+
+static MEMBER: LazyLock<PresentedChain> = LazyLock::new(|| {
+    let node = Node::new();
+    let cross = ORGANISATION.certify(&node.root, &CrossOptions::roles(&["reader"]));
+    let chain = node
+        .dial
+        .with_memberships(&[&cross, &ORGANISATION.issuing[0].der]);
+    PresentedChain::parse(&chain).expect("chain")
+});
+
 fn expecting(name: &str) -> Expectation {
     let name = Name::parse(name).expect("name");
     Expectation {
@@ -64,16 +104,26 @@ fn expecting(name: &str) -> Expectation {
 }
 
 fn ask(direction: Direction, mode: Mode, expectation: &Expectation) -> Verdict {
+    ask_of(&PEER, &NETWORKS, direction, mode, expectation)
+}
+
+fn ask_of(
+    chain: &PresentedChain,
+    networks: &Networks,
+    direction: Direction,
+    mode: Mode,
+    expectation: &Expectation,
+) -> Verdict {
     decide(&Query {
         direction,
         mode,
         phase: Phase::Gate,
-        chain: &PEER,
+        chain,
         expectation,
         known: &KNOWN,
         system_roots: &[],
         own: &[],
-        networks: &NETWORKS,
+        networks,
         succession: SuccessionPolicy::default(),
         invited: Invited::No,
         now: NOW,
@@ -137,4 +187,40 @@ fn accept_a_known_peer(bencher: Bencher<'_, '_>) {
             .is_some()
     );
     bencher.bench_local(|| ask(Direction::Accept, Mode::Enroll, black_box(&expectation)));
+}
+
+#[divan::bench]
+fn accept_a_known_peer_beside_an_authority(bencher: Bencher<'_, '_>) {
+    let expectation = Expectation::default();
+    let ask = || {
+        ask_of(
+            &PEER,
+            &WITH_AUTHORITY,
+            Direction::Accept,
+            Mode::Enroll,
+            black_box(&expectation),
+        )
+    };
+    assert!(ask().recognition().is_some());
+    bencher.bench_local(ask);
+}
+
+#[divan::bench]
+fn accept_a_member(bencher: Bencher<'_, '_>) {
+    let expectation = Expectation::default();
+    let ask = || {
+        ask_of(
+            &MEMBER,
+            &WITH_AUTHORITY,
+            Direction::Accept,
+            Mode::Enroll,
+            black_box(&expectation),
+        )
+    };
+    assert!(
+        ask()
+            .recognition()
+            .is_some_and(|peer| peer.memberships.len() == 1)
+    );
+    bencher.bench_local(ask);
 }

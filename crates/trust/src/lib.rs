@@ -27,14 +27,44 @@
 //! 1. *Limits and format*: a [`comity_certs::PresentedChain`] exists only within them.
 //! 2. *Not ourselves*: neither our identity key nor one of our leaf keys.
 //! 3. *Not revoked*: no presented key or certificate, no key on a path to a CA, and nothing that a
-//!    revoked CA issued, if its certificate is listed, whatever other CA vouches for it.
+//!    revoked CA issued, if its certificate is listed, whatever other CA vouches for it. Nor a foreign
+//!    chain whose leaf or cross-certificate was withdrawn by whose key issued it.
 //! 4. *Expected id*: if the caller names one, that and no other, in every mode.
 //! 5. *Pin*: of the dialled name (when dialling) or of the key itself (when accepting, where a name
-//!    is only the peer's word).
+//!    is only the peer's word), or of a key from which verified statements lead to this one.
 //! 6. *Invitation*, when accepting: a proven one.
-//! 7. *CA* inside its scope: `@ca` lines and, when dialling, the system's roots.
-//! 8. *No downgrade*: a name that a CA once vouched for never falls back to an unknown key.
-//! 9. *First use*.
+//! 7. *Cross-certificate* of an authority that we recognise.
+//! 8. *CA* inside its scope: `@ca` lines and, when dialling, the system's roots.
+//! 9. *No downgrade*: a name that a CA once vouched for never falls back to an unknown key.
+//! 10. *First use*.
+//!
+//! # Networks
+//!
+//! An authority recognises a peer by a certificate for its root key, below which everything carries
+//! that root's name. So the peer is the certified key, [`comity_identity::PeerId::Node`], whether it
+//! is a node or an organisation with leaves of its own; and a pin `node` and an expected id mean that
+//! key. This counts in the modes `enroll`, `invite`, `tofu`, `record`, `ca-or-tofu`, `ca-or-pin` and
+//! `ca-or-record`, where neither a pin nor an invitation speaks. In the other modes nothing proves
+//! whose a foreign chain is, and it remains known by the key in its leaf.
+//!
+//! - *Dialling a name* that is not pinned meets some member: any of them could answer at that address.
+//!   It is recognised, the answer says who it is, and nothing is remembered. A name that is pinned or
+//!   that a CA vouched for still refuses everybody else, members included. Whoever wants members of
+//!   one network only says so ([`Expectation::network`]).
+//! - *An expired bundle, or one that contradicts another*, recognises nobody who comes; who is
+//!   connected stays, and pins go on without the network. A withdrawal never expires. Neither a member
+//!   that was withdrawn nor one of whose authority we know too little is met for the first time.
+//! - *Grants*: whatever recognised the peer, every cross-certificate that counts now grants its network,
+//!   by label and by id, with its roles. Nothing else grants a network that has an authority here.
+//!
+//! # Successions
+//!
+//! A peer whose key is not pinned, and which says that it had one that is, staples the statements to
+//! its leaf. They are read only then; what strangers and pinned peers staple costs nothing, and what
+//! cannot be read is refused only when it is about somebody we know, because ignoring it lets nobody
+//! in. [`SuccessionPolicy`] and [`follow`] say the rest. What is followed at the gate is written
+//! there ([`Edit::Succeed`]), and a contradiction too ([`Edit::Freeze`]); a live connection follows
+//! nothing.
 //!
 //! # Modes
 //!
@@ -80,6 +110,10 @@
 //! | `ca-then-pin`  | pin      | pin              | ca ‡        | unknown     | unknown     |
 //! | `enroll`       | pin      | pin              | ca          | pending     | invite ‡    |
 //! | `invite`       | pin      | pin              | ca          | unknown     | invite ‡    |
+//!
+//! A member of a recognised network that is not pinned and proves no invitation is accepted
+//! (*cross-certificate*) wherever the tables have *CA*, *listed CA* or *stranger* and the mode is one
+//! of those named above; nothing is recorded.
 //!
 //! A proven invitation comes before a CA: the gate records what the inviter chose. One that is not
 //! valid is refused as such, unless something else recognises the peer.

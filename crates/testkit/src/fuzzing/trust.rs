@@ -10,8 +10,8 @@ use comity_trust::invitation::{Invitation, InvitationError, MAX_ADDRESSES, PREFI
 use comity_trust::{
     AllowRule, Confirmed, Direction, Edit, EditError, Entry, Expectation, Invited, Invitee,
     KnownPeers, MAX_LABEL_CHARS, Mode, Name, NameItem, Names, Networks, Origin, Pattern, Phase,
-    Query, Reason, Recognition, SuccessionPolicy, Target, Verdict, authorise, decide, explain,
-    resolve,
+    Query, Reason, Recognition, Succeeded, SuccessionPolicy, Target, Verdict, authorise, decide,
+    explain, resolve,
 };
 use data_encoding::{BASE32_NOPAD, BASE64};
 
@@ -55,6 +55,35 @@ fn edit(known: &KnownPeers, line: usize, entry: &Entry, short: bool) {
             assert_readable(&after);
             assert_eq!(after.entry(line), Some(&expected));
             assert_others_kept(known, &after, line);
+        }
+        Err(error) => assert!(!short, "{error}"),
+    }
+    let freeze = Edit::Freeze {
+        lines: vec![line],
+        at: TODAY,
+    };
+    match known.with(freeze) {
+        Ok(after) => {
+            assert_readable(&after);
+            let frozen = after.entry(line).expect("the same line");
+            let since = entry.attributes.forked.or(Some(TODAY));
+            assert_eq!(frozen.attributes.forked, since);
+            assert_others_kept(known, &after, line);
+        }
+        // Only a node's key can be claimed by two.
+        Err(error) => assert!(!short || entry.node().is_none(), "{error}"),
+    }
+    let succeeded = Succeeded {
+        line,
+        old: entry.clone(),
+        new: vec![entry.clone()],
+    };
+    match known.with(Edit::Succeed {
+        lines: vec![succeeded],
+    }) {
+        Ok(after) => {
+            assert_readable(&after);
+            assert!(after.line_count() - known.line_count() <= 1);
         }
         Err(error) => assert!(!short, "{error}"),
     }
@@ -411,6 +440,11 @@ fn assert_sound(query: &Query<'_>, choices: u8) {
         Verdict::Accept(recognition) => recognition,
         Verdict::Refuse(refusal) => {
             assert_eq!(refusal.presented, query.chain.peer_id());
+            if let Some(record) = &refusal.record {
+                assert_eq!(query.phase, Phase::Gate, "only the gate records");
+                let after = query.known.with(Edit::clone(record));
+                assert_readable(&after.expect("what the gate must write"));
+            }
             return;
         }
     };

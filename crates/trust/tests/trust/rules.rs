@@ -15,14 +15,8 @@ use crate::world::{
 
 const SECOND: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// Reasons that other crates, or successions, give.
-const NOT_DECIDED_HERE: [Reason; 5] = [
-    Reason::Superseded,
-    Reason::Forked,
-    Reason::NoSuchService,
-    Reason::Busy,
-    Reason::StoreError,
-];
+/// Reasons that other crates give.
+const NOT_DECIDED_HERE: [Reason; 3] = [Reason::NoSuchService, Reason::Busy, Reason::StoreError];
 
 #[test]
 fn every_reason_has_its_canonical_case() {
@@ -58,6 +52,18 @@ fn every_reason_has_its_canonical_case() {
             known(&[ca.line("dial", "*", "")]),
         ),
         tofu(&serving, known(&[format!("@ca-verified dial {DIALLED}")])),
+        tofu(
+            &serving,
+            known(&[format!(
+                "dial {DIALLED} {} not-after={BEGIN} successor={}",
+                pin(&serving),
+                other.peer_id()
+            )]),
+        ),
+        tofu(
+            &serving,
+            known(&[format!("dial {DIALLED} {} forked={NOW}", pin(&serving))]),
+        ),
         by_ca(&vouched, ca.line("accept", "*", "roles=admin")),
         by_ca(&vouched, ca.line("accept", "*", "networks=corp")),
         by_ca(&vouched, ca.line("accept", "*.corp", "")),
