@@ -37,6 +37,7 @@ pub struct Anchor {
     not_before: UnixTime,
     not_after: UnixTime,
     subject: String,
+    issuer: Vec<u8>,
     path_len: Option<u32>,
     /// The uses it is limited to, if it has an ExtendedKeyUsage: serve and dial.
     usages: Option<(bool, bool)>,
@@ -154,6 +155,7 @@ impl Anchor {
             not_before: parsed.not_before,
             not_after: parsed.not_after,
             subject: names::distinguished_name(parsed.subject),
+            issuer: parsed.issuer.to_vec(),
             path_len: constraints.path_len,
             usages: usages(&parsed)?,
         })
@@ -203,6 +205,11 @@ impl Anchor {
     /// Its subject, escaped and bounded, for display only.
     pub fn subject(&self) -> &str {
         &self.subject
+    }
+
+    /// Its issuer's name in DER, as TLS peers name the authorities that they trust.
+    pub fn issuer_der(&self) -> &[u8] {
+        &self.issuer
     }
 
     /// The certificate.

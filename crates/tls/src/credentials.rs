@@ -27,7 +27,7 @@ use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::config;
-use crate::memberships::{Membership, select};
+use crate::memberships::{Membership, known_to_peer, select};
 
 /// Leaves are valid from an hour before they are made: foreign peers judge dates exactly, and
 /// clocks differ. Native peers tolerate more by themselves.
@@ -142,7 +142,9 @@ impl Credentials {
     /// Presents these memberships in all handshakes from now on, the first ones where there is not
     /// room for all.
     ///
-    /// A dialler that is asked for a network presents that one first, see
+    /// A peer that names an authority of one of them in its handshake (RFC 8446 section 4.2.4) is
+    /// shown that one first: programs that are not Comity may look at one alone. Otherwise a dialler
+    /// that is asked for a network presents that one first, see
     /// [`DialRequest::network`](crate::DialRequest::network).
     pub fn set_memberships(&self, memberships: Vec<Membership>) {
         let replacing = self.replacing.lock();
@@ -249,16 +251,31 @@ impl Credentials {
         })
     }
 
-    fn dial_chain(&self, network: Option<NodeId>) -> Arc<CertifiedKey> {
+    fn dial_chain<'h>(
+        &self,
+        network: Option<NodeId>,
+        hints: impl Iterator<Item = &'h [u8]>,
+    ) -> Arc<CertifiedKey> {
         let current = self.current.load();
-        let is_first = |network| current.memberships.first().map(|m| m.network) == Some(network);
+        let network = known_to_peer(&current.memberships, hints).or(network);
         match network {
-            Some(network) if !is_first(network) => {
-                let (leaf, memberships) = (&current.leaves.dial, &current.memberships);
-                Arc::new(chain(leaf, memberships, Some(network), &self.root).0)
-            }
-            _ => Arc::clone(&current.dial),
+            Some(network) => self.chain_of(&current, &current.leaves.dial, network),
+            None => Arc::clone(&current.dial),
         }
+    }
+
+    fn serve_chain<'h>(&self, hints: impl Iterator<Item = &'h [u8]>) -> Arc<CertifiedKey> {
+        let current = self.current.load();
+        match known_to_peer(&current.memberships, hints) {
+            Some(network) => self.chain_of(&current, &current.leaves.serve, network),
+            None => Arc::clone(&current.serve),
+        }
+    }
+
+    /// The chain that shows this network first.
+    fn chain_of(&self, presented: &Presented, leaf: &Leaf, network: NodeId) -> Arc<CertifiedKey> {
+        let memberships = &presented.memberships;
+        Arc::new(chain(leaf, memberships, Some(network), &self.root).0)
     }
 }
 
@@ -357,8 +374,9 @@ fn random<const N: usize>() -> Result<[u8; N], CredentialsError> {
 struct Resolver(Arc<Credentials>);
 
 impl ResolvesServerCert for Resolver {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(Arc::clone(&self.0.current.load().serve))
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let hints = hello.certificate_authorities().unwrap_or_default();
+        Some(self.0.serve_chain(hints.iter().map(AsRef::as_ref)))
     }
 }
 
@@ -370,8 +388,9 @@ struct DialResolver {
 }
 
 impl ResolvesClientCert for DialResolver {
-    fn resolve(&self, _roots: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
-        Some(self.credentials.dial_chain(self.network))
+    fn resolve(&self, roots: &[&[u8]], _schemes: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        let hints = roots.iter().copied();
+        Some(self.credentials.dial_chain(self.network, hints))
     }
 
     fn has_certs(&self) -> bool {

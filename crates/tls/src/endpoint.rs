@@ -199,9 +199,10 @@ impl Endpoint {
     pub fn present_memberships(&self) -> Result<(), NetworkError> {
         let (node, now) = (self.credentials.node_id(), self.clock.now());
         let records = self.networks().list()?;
-        let memberships = records
-            .iter()
-            .filter_map(|record| Membership::of(record.network, &record.membership, &node, now));
+        let memberships = records.iter().filter_map(|record| {
+            let (network, standing) = (record.network, record.standing);
+            Membership::of(network, standing, &record.membership, &node, now)
+        });
         self.credentials.set_memberships(memberships.collect());
         Ok(())
     }

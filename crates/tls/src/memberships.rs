@@ -3,10 +3,15 @@
 use comity_certs::Anchor;
 use comity_certs::limits::{MAX_CERTIFICATES, MAX_CHAIN_BYTES};
 use comity_identity::{NodeId, UnixTime};
+use comity_trust::Standing;
 
 /// Networks in one chain: with a cross-certificate and an issuing certificate for each, the leaf
 /// and our own root, that is [`MAX_CERTIFICATES`].
 pub const MAX_PRESENTED: usize = (MAX_CERTIFICATES - 2) / 2;
+
+/// Names of authorities in a handshake that are looked at: what a peer trusts that trusts as many as
+/// browsers do. Whoever sends more is shown what everybody is shown.
+const MAX_HINTS: usize = 256;
 
 /// Our membership of one network, as it is presented.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -18,6 +23,13 @@ pub struct Membership {
     /// The certificates of the network above it, without its root. Comity peers have them in the
     /// network's bundle; others need to see them.
     pub issuing: Vec<Vec<u8>>,
+    /// The names of whoever issued these, in DER: the root's among them.
+    pub issuers: Vec<Vec<u8>>,
+    /// Whether its authority recognises nobody here: it is another organisation's, which certified
+    /// us for the sake of its own programs. They may take the first certificate that fits and
+    /// look no further, as OpenSSL does, so theirs stand before those of our own networks, whose
+    /// members look at all.
+    pub for_partners: bool,
 }
 
 /// What a chain has room for.
@@ -35,6 +47,7 @@ impl Membership {
     /// if there is none, or it is over: one for a key that we had before would only take room.
     pub fn of(
         network: NodeId,
+        standing: Standing,
         certificates: &[Vec<u8>],
         node: &NodeId,
         now: UnixTime,
@@ -45,21 +58,36 @@ impl Membership {
         let (ours, others): (Vec<_>, Vec<_>) = parsed
             .filter_map(|(der, anchor)| Some((der, anchor?)))
             .partition(|(_, anchor)| anchor.key() == node.key_hash());
-        let (cross, _) = ours
+        let (cross, certified) = ours
             .into_iter()
             .filter(|(_, anchor)| now <= anchor.not_after())
             .max_by_key(|(_, anchor)| anchor.not_after())?;
+        let above = others.iter().map(|(_, anchor)| anchor);
+        let issuers = std::iter::once(&certified).chain(above);
         Some(Self {
             network,
             cross: cross.clone(),
+            issuers: issuers.map(|a| a.issuer_der().to_vec()).collect(),
             issuing: others.into_iter().map(|(der, _)| der.clone()).collect(),
+            for_partners: standing == Standing::Followed,
         })
     }
 }
 
-/// Chooses what is presented beside `leaf` and `root`: `preferred` first, then the others in their
-/// order. What has no room is left out from the end: first certificates that Comity peers do not
-/// need, then whole networks.
+/// The network of which a peer knows an authority, by the names that its handshake shows.
+pub(crate) fn known_to_peer<'h>(
+    memberships: &[Membership],
+    hints: impl Iterator<Item = &'h [u8]>,
+) -> Option<NodeId> {
+    let hints: Vec<&[u8]> = hints.take(MAX_HINTS).collect();
+    let is_hinted = |name: &Vec<u8>| hints.contains(&name.as_slice());
+    let known = memberships.iter().find(|m| m.issuers.iter().any(is_hinted));
+    known.map(|membership| membership.network)
+}
+
+/// Chooses what is presented beside `leaf` and `root`: `preferred` first, then those for partners,
+/// then the others in their order. Of too many networks the last are left out; where certificates
+/// have no room, those that Comity peers do not need go first, then whole networks, from the end.
 pub(crate) fn select<'a>(
     memberships: &'a [Membership],
     preferred: Option<NodeId>,
@@ -75,6 +103,7 @@ pub(crate) fn select<'a>(
         .collect();
     let all = chosen.len();
     chosen.truncate(MAX_PRESENTED);
+    chosen.sort_by_key(|(m, _)| (!wanted(&m), !m.for_partners));
     let mut incomplete = chosen.len() < all;
     loop {
         let certificates = in_order(&chosen);
@@ -127,6 +156,8 @@ mod tests {
             issuing: (0..issuing)
                 .map(|nr| vec![100 + 10 * of + nr; length])
                 .collect(),
+            issuers: vec![vec![of, 0], vec![of, 1]],
+            for_partners: false,
         }
     }
 
@@ -158,6 +189,35 @@ mod tests {
         assert_eq!(selected(&four, None), (vec![1, 2, 3, 110, 120, 130], true));
         // One that we are not in changes nothing.
         assert_eq!(selected(&four[..1], Some(9)), (vec![1, 110], false));
+    }
+
+    #[test]
+    fn networks_for_partners_come_before_our_own_and_take_no_room_from_them() {
+        let mut four: Vec<_> = (1..=4).map(|of| membership(of, 1, 700)).collect();
+        (four[1].for_partners, four[3].for_partners) = (true, true);
+        assert_eq!(
+            selected(&four[..3], None),
+            (vec![2, 1, 3, 120, 110, 130], false)
+        );
+        assert_eq!(
+            selected(&four[..3], Some(3)),
+            (vec![3, 2, 1, 130, 120, 110], false)
+        );
+        assert_eq!(selected(&four, None), (vec![2, 1, 3, 120, 110, 130], true));
+    }
+
+    #[test]
+    fn a_peer_that_names_its_authorities_is_shown_the_first_network_of_theirs() {
+        let three: Vec<_> = (1..=3).map(|of| membership(of, 1, 700)).collect();
+        let known = |hints: &[&[u8]]| known_to_peer(&three, hints.iter().copied());
+        assert_eq!(known(&[&[9], &[3, 1], &[2, 0]]), Some(network(2)));
+        assert_eq!(known(&[&[9], &[3]]), None);
+        assert_eq!(known(&[]), None);
+        let mut many: Vec<&[u8]> = vec![&[9]; MAX_HINTS - 1];
+        many.push(&[1, 0]);
+        assert_eq!(known(&many), Some(network(1)));
+        many.insert(0, &[9]);
+        assert_eq!(known(&many), None);
     }
 
     #[test]
