@@ -9,6 +9,8 @@ mod issuer;
 mod own;
 mod pause;
 mod places;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub use enter::{Entered, Entry, enter_bundle, enter_membership};

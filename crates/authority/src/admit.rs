@@ -218,7 +218,7 @@ impl Authority {
         self.grant(&made)
     }
 
-    /// The memberships of a key that count, the one that ends last at the end.
+    /// The memberships of a key that count, the newest at the end, see [`age`].
     pub(crate) fn memberships(
         &self,
         session: &IssuedSession,
@@ -227,7 +227,7 @@ impl Authority {
     ) -> Result<Vec<IssuedCertificate>, AuthorityError> {
         let mut found = session.by_key(key)?;
         found.retain(|c| c.about.template == MEMBER && self.is_signed(c) && self.counts(c, now));
-        found.sort_by_key(|c| c.about.not_after);
+        found.sort_by_key(age);
         Ok(found)
     }
 
@@ -290,6 +290,13 @@ impl Authority {
             not_after: held.about.not_after,
         })
     }
+}
+
+/// What tells the newer of two memberships: it ends later, or began later where both end with their
+/// issuer; and within a second, what was added to it.
+pub(crate) fn age(membership: &IssuedCertificate) -> (UnixTime, UnixTime, usize) {
+    let about = &membership.about;
+    (about.not_after, about.not_before, about.attested.len())
 }
 
 /// Whose root it is.

@@ -7,6 +7,7 @@ use comity_certs::Metadata;
 use comity_identity::{KeyHash, UnixTime};
 use comity_store::{IssuedCertificate, IssuedState, Serial};
 
+use crate::admit::age;
 use crate::authority::Authority;
 use crate::error::AuthorityError;
 use crate::withdraw::Selector;
@@ -66,7 +67,7 @@ impl Authority {
             if certificate.about.template != MEMBER || certificate.der.is_empty() {
                 return;
             }
-            let rank = |c: &IssuedCertificate| (self.counts(c, now), c.about.not_after);
+            let rank = |c: &IssuedCertificate| (self.counts(c, now), age(c));
             match newest.get(&certificate.about.key) {
                 Some(known) if rank(known) >= rank(&certificate) => {}
                 _ => drop(newest.insert(certificate.about.key, certificate)),

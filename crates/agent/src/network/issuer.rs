@@ -124,17 +124,21 @@ struct Held {
 
 impl Held {
     fn of(authority: &Authority, key: KeyHash, now: UnixTime) -> Result<Self, AuthorityError> {
-        let issued = authority.find(&Selector::Key(key))?;
-        let newest = issued
-            .iter()
-            .filter(|c| c.about.template == MEMBER && !c.der.is_empty() && c.counts(now))
-            .max_by_key(|certificate| certificate.about.not_after);
-        Ok(newest.map_or_else(Self::default, |certificate| Self {
-            label: Some(certificate.about.label.clone()),
-            roles: Metadata::from_der(&certificate.about.attested)
-                .map(|attested| attested.roles().to_vec())
-                .unwrap_or_default(),
-        }))
+        let mut held = Self::default();
+        for certificate in authority.find(&Selector::Key(key))? {
+            let about = &certificate.about;
+            if about.template != MEMBER || certificate.der.is_empty() || !certificate.counts(now) {
+                continue;
+            }
+            held.label = Some(about.label.clone());
+            let attested = Metadata::from_der(&about.attested).unwrap_or_default();
+            for role in attested.roles() {
+                if !held.roles.contains(role) {
+                    held.roles.push(role.clone());
+                }
+            }
+        }
+        Ok(held)
     }
 }
 
