@@ -31,6 +31,7 @@ use crate::metadata::Metadata;
 
 pub use error::{ConstraintFault, CrossError};
 use search::Search;
+use signatures::Asked;
 
 pub(crate) use constraints::relative_names;
 pub(crate) use signatures::Holding;
@@ -139,10 +140,18 @@ pub fn cross_paths<'a>(
     now: UnixTime,
 ) -> Vec<CrossPath> {
     let anchors: Vec<&Anchor> = anchors.into_iter().collect();
-    match Search::new(chain, &anchors, purpose, rollover, now) {
-        Ok(search) => search.cross_paths(None).found,
-        Err(_) => Vec::new(),
-    }
+    let asked = Asked {
+        anchors: anchors.iter().map(|anchor| anchor.fingerprint()).collect(),
+        purpose,
+        rollover,
+        now,
+    };
+    chain.holding().paths(asked, || {
+        match Search::new(chain, &anchors, purpose, rollover, now) {
+            Ok(search) => search.cross_paths(None).found,
+            Err(_) => Vec::new(),
+        }
+    })
 }
 
 /// Verifies that the leaf was signed by an anchor of exactly its own name: what a client sees of a

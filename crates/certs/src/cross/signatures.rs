@@ -6,32 +6,64 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use comity_identity::KeyHash;
+use comity_identity::{Fingerprint, KeyHash, UnixTime};
 
+use super::{CrossPath, Rollover};
+use crate::chain::Purpose;
 use crate::limits::MAX_CROSS_SIGNATURES;
 use crate::parsed::Parsed;
 use crate::verify::verifies;
 
-/// Signatures of a chain that hold: the place of a certificate, and the key that signed it. Copies of
-/// a chain share them.
+/// What is known to hold of a chain. Copies of the chain share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Holding(Arc<Mutex<Vec<(usize, KeyHash)>>>);
+pub(crate) struct Holding(Arc<Mutex<Known>>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// The place of a certificate, and the key that signed it.
+    signatures: Vec<(usize, KeyHash)>,
+    /// The last question about its paths, and the answer.
+    paths: Option<(Asked, Vec<CrossPath>)>,
+}
+
+/// All that the paths of a chain depend on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) anchors: Vec<Fingerprint>,
+    pub(super) purpose: Purpose,
+    pub(super) rollover: Rollover,
+    pub(super) now: UnixTime,
+}
 
 impl Holding {
     /// Notes that `key` signed the certificate at `index`.
     pub(crate) fn note(&self, index: usize, key: KeyHash) {
         let mut known = self.known();
         // More than one chain can have in one search; after that, they are verified again.
-        if known.len() < MAX_CROSS_SIGNATURES {
-            known.push((index, key));
+        if known.signatures.len() < MAX_CROSS_SIGNATURES {
+            known.signatures.push((index, key));
         }
     }
 
-    fn contains(&self, index: usize, key: KeyHash) -> bool {
-        self.known().contains(&(index, key))
+    /// The answer to a question, which within one handshake is asked twice.
+    pub(super) fn paths(
+        &self,
+        asked: Asked,
+        search: impl FnOnce() -> Vec<CrossPath>,
+    ) -> Vec<CrossPath> {
+        if let Some((_, paths)) = self.known().paths.as_ref().filter(|(a, _)| *a == asked) {
+            return paths.clone();
+        }
+        let paths = search();
+        self.known().paths = Some((asked, paths.clone()));
+        paths
     }
 
-    fn known(&self) -> MutexGuard<'_, Vec<(usize, KeyHash)>> {
+    fn contains(&self, index: usize, key: KeyHash) -> bool {
+        self.known().signatures.contains(&(index, key))
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
