@@ -16,6 +16,7 @@ mod upkeep;
 pub use enter::{Entered, Entry, enter_bundle, enter_membership};
 pub use issuer::HomeIssuer;
 pub use own::{keep_authorities, renew_own};
+pub(crate) use places::name_ourselves;
 pub use places::{location_at, places};
 pub use upkeep::{
     MEMBERSHIP_WARNING, OwnMembership, Refreshed, concerns, follow_networks, refresh_network,

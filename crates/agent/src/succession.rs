@@ -28,6 +28,7 @@ use zeroize::Zeroizing;
 use crate::AskPassphrase;
 use crate::armour::{ArmourError, REVOCATION, SUCCESSION, read_blocks, write_block};
 use crate::identity::{self, IdentityError, encode_certificate, encode_key, random_serial};
+use crate::network::name_ourselves;
 
 /// Statements in one file: what one person might send another about all their machines.
 pub const MAX_FILE_STATEMENTS: usize = 64;
@@ -211,7 +212,8 @@ pub enum ReissueError {
 }
 
 /// Issues this node's membership of a network anew for its present key, where the authority is in this
-/// home and the key follows a member's. Says whether that was needed. `comity serve` does the same
+/// home and the key follows a member's; its bundle names the present id from then on. Says whether a
+/// membership was needed. `comity serve` does the same
 /// when it next runs, so a roll that was interrupted before this leaves nothing undone.
 ///
 /// # Errors
@@ -227,6 +229,9 @@ pub fn reissue_membership(
     let root = identity::root_der(home, &files.certificate).map_err(RollError::from)?;
     let history = history_of(home, &files)?;
     let mut authority = Authority::open(home, network, command)?;
+    if let Some(history) = &history {
+        name_ourselves(&mut authority, history, now)?;
+    }
     let Some(grant) = authority.renew(&root, history.as_ref(), now)? else {
         return Ok(false);
     };

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::issuer::handed_out;
+use super::places::name_ourselves;
 
 /// How often the authorities are looked at. A bundle is made every day, and a withdrawal that was
 /// planned weeks before may be some minutes late.
@@ -75,6 +76,9 @@ fn refresh(home: &Home, endpoint: &Endpoint, network: &NodeId) -> Result<(), Str
     let now = endpoint.clock().now();
     let text = |error: AuthorityError| error.to_string();
     let mut authority = Authority::open(home, *network, COMMAND).map_err(text)?;
+    if let Some(history) = history(home)? {
+        name_ourselves(&mut authority, &history, now).map_err(text)?;
+    }
     if let Some(bundle) = authority.refresh(now).map_err(text)? {
         let (network, sequence) = (authority.name(), bundle.sequence());
         tracing::info!(network, sequence, "published a bundle");
@@ -94,9 +98,7 @@ pub fn renew_own(home: &Home, endpoint: &Endpoint, network: NodeId) -> Result<()
     if record.is_none_or(|record| record.membership.is_empty()) {
         return Ok(());
     }
-    let identity = home.identity().map_err(|error| error.to_string())?;
-    let staple = identity.and_then(|files| files.succession);
-    let succession = staple.and_then(|bytes| SuccessionChain::parse(&bytes).ok());
+    let succession = history(home)?;
     let (credentials, now) = (endpoint.credentials(), endpoint.clock().now());
     let mut authority =
         Authority::open(home, network, COMMAND).map_err(|error| error.to_string())?;
@@ -114,4 +116,11 @@ pub fn renew_own(home: &Home, endpoint: &Endpoint, network: NodeId) -> Result<()
         Err(AuthorityError::NotFound(_) | AuthorityError::Withdrawn(_)) => Ok(()),
         Err(error) => Err(error.to_string()),
     }
+}
+
+/// How this node's identity came to be the present one, if it is not the first.
+fn history(home: &Home) -> Result<Option<SuccessionChain>, String> {
+    let identity = home.identity().map_err(|error| error.to_string())?;
+    let staple = identity.and_then(|files| files.succession);
+    Ok(staple.and_then(|bytes| SuccessionChain::parse(&bytes).ok()))
 }

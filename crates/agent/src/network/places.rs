@@ -1,7 +1,8 @@
 //! Where the bundle of a network can be had.
 
-use comity_identity::NodeId;
-use comity_record::{Bundle, Location, ParseLocationError};
+use comity_authority::{Authority, AuthorityError};
+use comity_identity::{NodeId, UnixTime};
+use comity_record::{Bundle, Location, ParseLocationError, SuccessionChain};
 use comity_store::NetworkRecord;
 use comity_trust::Name;
 
@@ -38,6 +39,36 @@ pub fn places(record: &NetworkRecord, ourselves: &NodeId) -> Vec<Location> {
         }
     }
     places
+}
+
+/// Lets the bundle of an authority of this home say the present id of this node where it says one that
+/// the node had before its identity was rolled: who joins after that knows no other.
+pub(crate) fn name_ourselves(
+    authority: &mut Authority,
+    history: &SuccessionChain,
+    now: UnixTime,
+) -> Result<(), AuthorityError> {
+    let current = followed(authority.locations(), history);
+    match current == authority.locations() {
+        true => Ok(()),
+        false => authority.set_locations(current, now),
+    }
+}
+
+/// The same places, with the last id of a history in place of those before.
+fn followed(places: &[Location], history: &SuccessionChain) -> Vec<Location> {
+    let current = history.current();
+    let is_past = |id: NodeId| history.statements().iter().any(|s| s.old() == id);
+    let moved = places.iter().map(|place| match place.node() {
+        Some(id) if is_past(id) => {
+            let text = place
+                .to_string()
+                .replace(&id.to_string(), &current.to_string());
+            text.parse().unwrap_or_else(|_| place.clone())
+        }
+        _ => place.clone(),
+    });
+    moved.collect()
 }
 
 #[cfg(test)]

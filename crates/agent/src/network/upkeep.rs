@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_certs::{CertificateKind, describe};
-use comity_identity::{NodeId, PeerId, UnixTime};
+use comity_identity::{NodeId, UnixTime};
 use comity_record::{Bundle, Freshness, Location};
 use comity_store::NetworkRecord;
 use comity_tls::network::{FetchError, Fetched, Holding, fetch_bundle};
@@ -127,14 +127,14 @@ impl Reach for Followed {
         let Some(server) = place.node() else {
             return "its id is not known".to_owned();
         };
-        let expectation = Expectation {
-            id: Some(PeerId::Node(server)),
-            ..Expectation::default()
-        };
-        let mut request = DialRequest::new(expectation, Mode::Pin, Wish::Network);
+        let mut request = DialRequest::new(Expectation::default(), Mode::Pin, Wish::Network);
         request.network = Some(self.network);
         let dialer = Dialer::new(self.endpoint.clone());
-        match dialer.dial(&place.host(), place.port(), request).await {
+        let host = place.host();
+        match dialer
+            .dial_place((&host, place.port()), server, request)
+            .await
+        {
             Ok(connection) => {
                 tracing::debug!(network = %self.network.short(), host = place.host(), "subscribed");
                 match connection

@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use comity_identity::{NodeId, PeerId};
+use comity_identity::NodeId;
 use comity_record::Location;
 use comity_trust::{Expectation, Mode, Reason};
 use http_body_util::{BodyExt, Full, Limited};
@@ -185,8 +185,9 @@ fn value(text: &str) -> hyper::header::HeaderValue {
 
 /// Asks `location` for the bundle of a network, unless it is the one that we hold.
 ///
-/// A location that names its server's id is asked of exactly that server; any other of one that the
-/// system's CAs vouch for. Either way the bundle has to prove itself.
+/// A location that names its server's id is asked of that server, or of what follows it, see
+/// [`Dialer::dial_place`]; any other of one that the system's CAs vouch for. Either way the bundle has
+/// to prove itself.
 ///
 /// # Errors
 /// See [`FetchError`].
@@ -210,20 +211,20 @@ async fn fetch(
     dial.network = held.map(Holding::network);
     let dialer = Dialer::new(endpoint.clone());
     let host = location.host();
-    let connection = dialer.dial(&host, location.port(), dial).await?;
+    let connection = match location.node() {
+        Some(server) => {
+            let place = (host.as_str(), location.port());
+            dialer.dial_place(place, server, dial).await?
+        }
+        None => dialer.dial(&host, location.port(), dial).await?,
+    };
     fetch_over(connection.stream, location, held).await
 }
 
 fn request_for(location: &Location) -> Result<DialRequest, FetchError> {
     let host = location.host();
     let (mode, expectation) = match location.node() {
-        Some(id) => (
-            Mode::Pin,
-            Expectation {
-                id: Some(PeerId::Node(id)),
-                ..Expectation::default()
-            },
-        ),
+        Some(_) => (Mode::Pin, Expectation::default()),
         None => {
             let server_name = ServerName::try_from(host.to_owned())
                 .map_err(|_| FetchError::Host(host.to_owned()))?;
