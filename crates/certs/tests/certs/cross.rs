@@ -447,6 +447,34 @@ fn nobody_is_known_without_an_anchor_or_below_a_strangers() {
     assert!(cross_paths(&chain, [&stranger], Purpose::Dial, Rollover::Refused, TODAY).is_empty());
 }
 
+// What a chain remembers of its paths and signatures never answers another question.
+#[test]
+fn every_question_about_one_chain_gets_its_own_answer() {
+    let presented = Presented::good();
+    let chain = presented.chain();
+    let (ours, stranger) = (presented.anchor(), Presented::good().anchor());
+    let (dial, serve) = (Purpose::Dial, Purpose::Serve);
+    let fresh = || PresentedChain::parse(chain.der()).expect("readable");
+    let century = Duration::from_secs(100 * 365 * 24 * 3600);
+    for _ in 0..2 {
+        for (anchor, purpose, now, found) in [
+            (&ours, dial, TODAY, 1),
+            (&stranger, dial, TODAY, 0),
+            (&ours, dial, TODAY + century, 0),
+            (&ours, dial, UnixTime::from_secs(0), 0),
+            (&ours, dial, TODAY, 1),
+        ] {
+            let paths = cross_paths(&chain, [anchor], purpose, Rollover::Refused, now);
+            assert_eq!(paths.len(), found);
+            // A chain that was never asked anything says the same.
+            let fresh = cross_paths(&fresh(), [anchor], purpose, Rollover::Refused, now);
+            assert_eq!(paths, fresh);
+        }
+        let served = |chain: &_| cross_paths(chain, [&ours], serve, Rollover::Refused, TODAY);
+        assert_eq!(served(&chain), served(&fresh()));
+    }
+}
+
 #[test]
 fn a_signature_of_another_key_refuses_wherever_it_is() {
     let bad = |index| Err(CrossError::BadSignature { index });
