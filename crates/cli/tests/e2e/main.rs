@@ -32,3 +32,4 @@ mod serving;
 mod streams;
 mod succession;
 mod terminal;
+mod two_organisations;
