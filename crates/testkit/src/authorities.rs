@@ -248,11 +248,20 @@ impl Organisation {
 
     /// The same with names of hosts and URIs.
     pub fn leaf_naming(&self, dns: &[&str], uris: &[&str]) -> Credential {
+        self.leaf_of(LeafSubject::AsIssuer, dns, uris)
+    }
+
+    /// A leaf that its root issued in another name, which nobody permitted it.
+    pub fn leaf_in_the_name_of(&self, common_name: &str) -> Credential {
+        self.leaf_of(LeafSubject::CommonName(common_name), &[], &[])
+    }
+
+    fn leaf_of(&self, subject: LeafSubject<'_>, dns: &[&str], uris: &[&str]) -> Credential {
         let owned =
             |list: &[&str]| -> Vec<String> { list.iter().map(|item| (*item).to_owned()).collect() };
         let key = TestKey::generate(Algorithm::EcdsaP256);
         let request = DirectLeafRequest {
-            subject: LeafSubject::AsIssuer,
+            subject,
             spki: key.spki(),
             purposes: &[Purpose::Serve, Purpose::Dial],
             serial: random_serial(),

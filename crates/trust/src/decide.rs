@@ -151,6 +151,7 @@ impl<'q> Decision<'q> {
         }
         self.no_failed_invitation()?;
         self.no_doubtful_member()?;
+        self.no_forged_member()?;
         self.no_downgrade(ca.as_deref())?;
         if mode.first_use() {
             return self.by_first_use(ca);
@@ -577,6 +578,22 @@ impl<'q> Decision<'q> {
         let asked = self.asks_networks().then(|| self.members());
         let fault = asked.and_then(|members| members.faults().next().cloned());
         self.no_fault(fault)
+    }
+
+    /// Nor is whoever names itself as no authority of ours permits. Nobody does that by accident, and a
+    /// person who is asked to approve its key would not learn of it.
+    fn no_forged_member(&mut self) -> Result<(), Box<Refusal>> {
+        if !self.asks_networks() {
+            return Ok(());
+        }
+        match membership::path_fault(self.query) {
+            Some((reason @ Reason::Constraint, error)) => {
+                let evidence = Evidence::Cross(error);
+                let refusal = self.refuse(Rule::CrossCertificate, reason, evidence);
+                self.contradict(refusal)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn no_fault(&mut self, fault: Option<Fault>) -> Result<(), Box<Refusal>> {

@@ -641,6 +641,28 @@ fn a_rule_names_a_network_by_label_or_id_and_guesses_nothing() {
 }
 
 #[test]
+fn whoever_takes_a_name_that_nobody_permitted_it_is_no_stranger_either() {
+    let (corp, partner) = (Organisation::new("corp"), Organisation::new("partner"));
+    let cross = corp.certify(&partner.root.der, &CrossOptions::roles(&["partner"]));
+    let forged = partner.leaf_in_the_name_of("corp");
+    let presented = chain(&forged.with_memberships(&[&cross, &corp.issuing[0].der]));
+    let networks = recognising(&corp);
+    for mode in [Mode::Enroll, Mode::Invite] {
+        let refusal = Ask::accept(mode, &presented, nobody())
+            .networks(&networks)
+            .refused();
+        assert_eq!(refusal.reason, Reason::Constraint, "{mode}");
+    }
+    let refusal = Ask::dial(Mode::Tofu, &presented, nobody())
+        .networks(&networks)
+        .refused();
+    assert_eq!(refusal.reason, Reason::Constraint);
+    // For whoever does not know the authority, it is a key like any other.
+    let refusal = accept(&presented, &Networks::empty()).refused();
+    assert_eq!(refusal.reason, Reason::Pending);
+}
+
+#[test]
 fn names_in_a_members_leaf_grant_nothing() {
     let (corp, partner) = (Organisation::new("corp"), Organisation::new("partner"));
     let victim = Node::new();
