@@ -5,13 +5,15 @@
 //! here is trust: a [`PresentedChain`] says whose certificate this would be, and only the handshake
 //! proves that the peer holds the key.
 
+use std::sync::Arc;
+
 use comity_identity::{Fingerprint, KeyHash, PeerId, UnixTime};
 use const_oid::ObjectIdentifier;
 use rustls_pki_types::{CertificateDer, ServerName};
 use thiserror::Error;
 use webpki::EndEntityCert;
 
-use crate::cross::Holding;
+use crate::cross::{Holding, SignatureCache};
 use crate::keys::{self, accept_key, accept_signature};
 use crate::limits::{MAX_CERTIFICATES, MAX_CHAIN_BYTES, MAX_SUCCESSION_BYTES};
 use crate::metadata::Metadata;
@@ -220,6 +222,14 @@ impl PresentedChain {
             leaf,
             holding,
         })
+    }
+
+    /// The same chain, which takes signatures of cross-certificates that are in `cache` as verified,
+    /// and enters there what it verifies.
+    #[must_use]
+    pub fn sharing(mut self, cache: &Arc<SignatureCache>) -> Self {
+        self.holding.share(Arc::clone(cache));
+        self
     }
 
     /// Which of its signatures are known to hold.

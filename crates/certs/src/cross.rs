@@ -16,6 +16,7 @@
 //! Whether the cross-certificate is one that somebody recognises is not decided here: a
 //! [`CrossPath`] is evidence, and the registry of who is recognised must agree.
 
+mod cache;
 mod certificate;
 mod constraints;
 mod error;
@@ -29,6 +30,7 @@ use crate::anchor::Anchor;
 use crate::chain::{PresentedChain, Purpose};
 use crate::metadata::Metadata;
 
+pub use cache::{MAX_CACHED_SIGNATURES, SignatureCache};
 pub use error::{ConstraintFault, CrossError};
 use search::Search;
 use signatures::Asked;

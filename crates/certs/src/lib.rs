@@ -46,8 +46,8 @@ pub use anchor::{Anchor, AnchorError, CaFileError, certificates_in_pem};
 pub use authority::{AuthorityCertificate, AuthorityFault, AuthorityKind, IssuerFault};
 pub use chain::{ChainError, Form, Leaf, PresentedChain, Purpose, Usages};
 pub use cross::{
-    ConstraintFault, CrossCertificate, CrossError, CrossPath, Issued, OwnPath, Rollover,
-    cross_paths, verify_cross_path, verify_own_path,
+    ConstraintFault, CrossCertificate, CrossError, CrossPath, Issued, MAX_CACHED_SIGNATURES,
+    OwnPath, Rollover, SignatureCache, cross_paths, verify_cross_path, verify_own_path,
 };
 pub use csr::{Csr, CsrError, mint_csr, read_csr};
 pub use describe::{CertificateKind, Constraints, Description, describe};

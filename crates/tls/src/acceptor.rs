@@ -268,7 +268,7 @@ impl Acceptor {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let verifier = Arc::new(AcceptVerifier::default());
+        let verifier = Arc::new(AcceptVerifier::new(&self.endpoint.signatures));
         let mut alpn = vec![ALPN_COMITY.to_vec()];
         alpn.extend(self.config.foreign_alpn.iter().cloned());
         let config = config::server(

@@ -448,7 +448,8 @@ impl Dialer {
                 matter.decide(chain, Memory::of(&snapshot), Phase::Certificate, now)
             }
         };
-        let verifier = Arc::new(DialVerifier::new(Box::new(judge)));
+        let signatures = &self.endpoint.signatures;
+        let verifier = Arc::new(DialVerifier::new(Box::new(judge), signatures));
         let name = matter.expectation.server_name.clone();
         let no_name = || ServerName::try_from(NO_NAME).expect("a valid name");
         let config = config::client(

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use comity_certs::Anchor;
+use comity_certs::{Anchor, SignatureCache};
 use comity_identity::NodeId;
 use comity_store::{
     Home, Invitations, NetworkError, NetworkStore, PeerStore, Pending, Snapshot, StoreError,
@@ -34,6 +34,7 @@ pub struct Endpoint {
     pub(crate) issuer: Issuers,
     pub(crate) holdings: Arc<Holdings>,
     pub(crate) subscribers: Subscribers,
+    pub(crate) signatures: Arc<SignatureCache>,
     roots: Roots,
 }
 
@@ -69,6 +70,7 @@ impl Endpoint {
             issuer: Issuers::default(),
             holdings: Arc::default(),
             subscribers: Subscribers::default(),
+            signatures: Arc::default(),
             registry: Registry::new(),
             clock: Clock::system(),
             roots: Roots::System(Arc::default()),

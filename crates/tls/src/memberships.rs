@@ -103,7 +103,7 @@ pub(crate) fn select<'a>(
         .collect();
     let all = chosen.len();
     chosen.truncate(MAX_PRESENTED);
-    chosen.sort_by_key(|(m, _)| (!wanted(&m), !m.for_partners));
+    chosen.sort_by_key(|(m, _)| (!wanted(m), !m.for_partners));
     let mut incomplete = chosen.len() < all;
     loop {
         let certificates = in_order(&chosen);

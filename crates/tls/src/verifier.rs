@@ -9,9 +9,9 @@
 //! The proof of possession is left to rustls' own helpers entirely.
 
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use comity_certs::{ChainError, PresentedChain};
+use comity_certs::{ChainError, PresentedChain, SignatureCache};
 use comity_trust::{Refusal, Verdict};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
@@ -23,7 +23,10 @@ use crate::config;
 
 /// What a callback saw, carried out of the handshake beside rustls: an alert says too little.
 #[derive(Debug, Default)]
-pub(crate) struct Seen(Mutex<SeenState>);
+pub(crate) struct Seen {
+    state: Mutex<SeenState>,
+    signatures: Arc<SignatureCache>,
+}
 
 #[derive(Debug, Default)]
 enum SeenState {
@@ -48,6 +51,13 @@ pub(crate) enum Evidence {
 }
 
 impl Seen {
+    fn sharing(signatures: &Arc<SignatureCache>) -> Self {
+        Self {
+            state: Mutex::default(),
+            signatures: Arc::clone(signatures),
+        }
+    }
+
     pub(crate) fn take(&self) -> Evidence {
         match std::mem::take(&mut *self.lock()) {
             SeenState::Nothing => Evidence::Nothing,
@@ -62,7 +72,7 @@ impl Seen {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, SeenState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn parse(
@@ -74,10 +84,13 @@ impl Seen {
             .chain(rest)
             .map(|certificate| certificate.as_ref())
             .collect();
-        PresentedChain::parse(&certificates).map_err(|error| {
-            self.set(SeenState::Unreadable(error));
-            Error::InvalidCertificate(CertificateError::BadEncoding)
-        })
+        match PresentedChain::parse(&certificates) {
+            Ok(chain) => Ok(chain.sharing(&self.signatures)),
+            Err(error) => {
+                self.set(SeenState::Unreadable(error));
+                Err(Error::InvalidCertificate(CertificateError::BadEncoding))
+            }
+        }
     }
 }
 
@@ -91,9 +104,9 @@ pub(crate) struct DialVerifier {
 
 impl DialVerifier {
     /// `judge` decides on the chain alone, before possession of its key is proved.
-    pub(crate) fn new(judge: Judge) -> Self {
+    pub(crate) fn new(judge: Judge, signatures: &Arc<SignatureCache>) -> Self {
         Self {
-            seen: Seen::default(),
+            seen: Seen::sharing(signatures),
             judge,
         }
     }
@@ -153,9 +166,17 @@ impl ServerCertVerifier for DialVerifier {
 }
 
 /// The callback of one accepted connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct AcceptVerifier {
     pub(crate) seen: Seen,
+}
+
+impl AcceptVerifier {
+    pub(crate) fn new(signatures: &Arc<SignatureCache>) -> Self {
+        Self {
+            seen: Seen::sharing(signatures),
+        }
+    }
 }
 
 impl ClientCertVerifier for AcceptVerifier {

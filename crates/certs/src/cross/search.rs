@@ -299,7 +299,7 @@ impl<'c> Search<'c> {
         for (certificate, issuer) in candidate.links().into_iter().rev() {
             let index = certificate.index;
             let verified = signatures.verify(
-                self.chain.holding(),
+                self.chain,
                 index,
                 &certificate.parsed,
                 issuer.key,

@@ -8,15 +8,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use comity_identity::{Fingerprint, KeyHash, UnixTime};
 
+use super::cache::SignatureCache;
 use super::{CrossPath, Rollover};
-use crate::chain::Purpose;
+use crate::chain::{PresentedChain, Purpose};
 use crate::limits::MAX_CROSS_SIGNATURES;
 use crate::parsed::Parsed;
 use crate::verify::verifies;
 
 /// What is known to hold of a chain. Copies of the chain share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Holding(Arc<Mutex<Known>>);
+pub(crate) struct Holding {
+    known: Arc<Mutex<Known>>,
+    cache: Option<Arc<SignatureCache>>,
+}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -59,12 +63,29 @@ impl Holding {
         paths
     }
 
-    fn contains(&self, index: usize, key: KeyHash) -> bool {
-        self.known().signatures.contains(&(index, key))
+    /// What other chains had counts as well, and what this one has counts for others.
+    pub(crate) fn share(&mut self, cache: Arc<SignatureCache>) {
+        self.cache = Some(cache);
+    }
+
+    fn contains(&self, index: usize, certificate: Fingerprint, key: KeyHash) -> bool {
+        let cached = || {
+            let cache = self.cache.as_ref();
+            cache.is_some_and(|cache| cache.contains(certificate, key))
+        };
+        self.known().signatures.contains(&(index, key)) || cached()
+    }
+
+    fn found(&self, index: usize, certificate: Fingerprint, key: KeyHash) {
+        self.note(index, key);
+        // A leaf lives for a month and is seen less often than what is above it.
+        if let Some(cache) = self.cache.as_ref().filter(|_| index > 0) {
+            cache.insert(certificate, key);
+        }
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -83,7 +104,7 @@ impl Signatures {
     /// Whether the key in `spki`, whose hash is `key`, signed the certificate at `index`.
     pub(super) fn verify(
         &mut self,
-        holding: &Holding,
+        chain: &PresentedChain,
         index: usize,
         certificate: &Parsed<'_>,
         key: KeyHash,
@@ -93,7 +114,8 @@ impl Signatures {
         if let Some((.., verified)) = self.known.iter().find(same) {
             return Ok(*verified);
         }
-        if holding.contains(index, key) {
+        let (holding, fingerprint) = (chain.holding(), chain.fingerprints()[index]);
+        if holding.contains(index, fingerprint, key) {
             return Ok(true);
         }
         if self.known.len() >= MAX_CROSS_SIGNATURES {
@@ -107,7 +129,7 @@ impl Signatures {
         );
         self.known.push((index, key, verified));
         if verified {
-            holding.note(index, key);
+            holding.found(index, fingerprint, key);
         }
         Ok(verified)
     }

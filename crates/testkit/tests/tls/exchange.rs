@@ -509,7 +509,9 @@ async fn another_server_at_the_place_is_refused_and_strangers_get_nothing() {
     let (bob, _b) = member(&network);
     bob.becomes_member(&other, "other", &[]);
     let (port, _server) = serve_bundles(&bob, Mode::Invite).await;
-    let elsewhere = location(port, &network, NodeId::from_bytes([9; 32]));
+    let eve = Machine::new();
+    let (hers, _hers) = serve_bundles(&eve, Mode::Insecure).await;
+    let elsewhere = location(hers, &network, bob.id());
     let refused = fetch_bundle(&alice.endpoint, &elsewhere, None).await;
     match refused {
         Err(comity_tls::network::FetchError::Dial(error)) => {
