@@ -25,6 +25,7 @@ mod memory;
 mod middle;
 mod network;
 mod networks;
+mod p2pfl_style;
 mod readme;
 mod revocation;
 mod rotation;
