@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use comity_testkit::foreign::{Running, free_port, run};
+use comity_testkit::foreign::{Program, Running, free_port, run};
 use tempfile::TempDir;
 
 use crate::backend;
@@ -51,6 +51,8 @@ impl Machines {
     fn run(&mut self, block: &str) -> HashMap<String, String> {
         let mut answers = HashMap::new();
         let mut machine = String::new();
+        // Commands that are too long for one line of text.
+        let block = block.replace("\\\n", " ").replace("|\n", "| ");
         for line in block.lines().filter(|line| !line.trim().is_empty()) {
             if let Some(place) = line.strip_prefix("# on ") {
                 machine = place.split(',').next().expect("a name").trim().to_owned();
@@ -62,7 +64,10 @@ impl Machines {
                     // Without the shell's job, this test would not know when it is ready.
                     let server = format!("exec {server}");
                     let running = Running::start(&mut self.shell(&machine, &server));
-                    running.wait_for("listening on ");
+                    running.wait_for(match typed.starts_with("openssl ") {
+                        true => "ACCEPT",
+                        false => "listening on ",
+                    });
                     self.running.push(running);
                 }
                 None => {
@@ -121,8 +126,17 @@ fn home_of(folder: &Path, machine: &str) -> std::path::PathBuf {
     folder.join(format!("home-{}", machine.replace([' ', '/'], "-")))
 }
 
+/// A free port in which no port of the blocks would be found and replaced.
 fn free() -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], free_port()))
+    loop {
+        let port = free_port();
+        if !["8080", "7443"]
+            .iter()
+            .any(|p| port.to_string().contains(p))
+        {
+            return SocketAddr::from(([127, 0, 0, 1], port));
+        }
+    }
 }
 
 #[test]
@@ -141,4 +155,33 @@ fn a_network_in_three_commands() {
     assert_says(page, &["200 OK", "hello from the backend"]);
     let removed = answers.get("comity network remove acme laptop");
     assert_eq!(removed.map(String::as_str), Some("removed laptop\n"));
+}
+
+#[test]
+fn two_organisations() {
+    if Program::find("openssl").is_none() {
+        return;
+    }
+    let of_openssl = free();
+    let places = vec![
+        ("a.example:7117", free()),
+        ("8080", backend::web()),
+        ("b.example:7443", of_openssl),
+        ("7443", of_openssl),
+    ];
+    let mut machines = Machines::new(places);
+    let answers = machines.run(&block("Two organisations"));
+    let answer = |part: &str| {
+        let found = answers.iter().find(|(typed, _)| typed.contains(part));
+        found.unwrap_or_else(|| panic!("no {part:?}")).1.clone()
+    };
+    assert_says(&answer("s_client"), &["200 OK", "hello from the backend"]);
+    assert_says(&answer("comity connect"), &["HTTP/1.0 200 ok", "s_server"]);
+    assert_says(&answer("import b-bundle.pem"), &["updated b-corp"]);
+    // Both deeds took effect: no leaf of theirs gets anything any more.
+    let again = "printf 'GET / HTTP/1.0\\r\\n\\r\\n' | openssl s_client -quiet -connect a.example:7117 \
+                 -cert b-server.crt -key b-server.key -cert_chain b-by-a.pem";
+    let refused = run(&mut machines.shell("b.example", again), b"");
+    assert_eq!(refused.out(), "", "{}", refused.err());
+    machines.running[0].wait_for("reason=\"revoked\"");
 }
