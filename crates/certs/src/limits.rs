@@ -34,6 +34,10 @@ pub const MAX_CHAIN_BYTES: usize = 16 * 1024;
 /// Every name may have to be compared with every name constraint and with every known peer.
 pub const MAX_SANS: usize = 64;
 
+/// Attributes of one distinguished name where names are compared part by part: below
+/// cross-certificates. Names in practice have at most ten.
+pub const MAX_NAME_ATTRIBUTES: usize = 32;
+
 /// Extensions in one certificate. Public certificates have about ten.
 ///
 /// Looking for duplicates compares each extension with all others.

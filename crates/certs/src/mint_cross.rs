@@ -16,7 +16,7 @@ use thiserror::Error;
 use crate::authority::{self, AuthorityCertificate, AuthorityKind, IssuerFault};
 use crate::chain::ChainError;
 use crate::keys::{accept_key, accept_signature};
-use crate::limits::MAX_CHAIN_BYTES;
+use crate::limits::{MAX_CHAIN_BYTES, MAX_NAME_ATTRIBUTES};
 use crate::metadata::Metadata;
 use crate::mint::{MintError, Template, metadata_extension};
 use crate::mint_authority::check_validity;
@@ -169,6 +169,9 @@ fn check_ca(root: &Parsed<'_>) -> Result<(), SubjectFault> {
 fn check_subject(root: &Parsed<'_>, issuer: &[u8]) -> Result<(), SubjectFault> {
     // Read attribute by attribute, so that it is a name and not only a SEQUENCE.
     let attributes = parsed::attributes(root.subject, "subject")?;
+    if attributes.len() > MAX_NAME_ATTRIBUTES {
+        return Err(CertificateFault::NameTooLong.into());
+    }
     if attributes.is_empty() {
         return Err(SubjectFault::EmptySubject);
     }

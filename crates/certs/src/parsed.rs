@@ -12,7 +12,7 @@ use thiserror::Error;
 use x509_cert::time::Time;
 
 use crate::keys::KeyFault;
-use crate::limits::{MAX_EXTENSIONS, MAX_SANS, MAX_SUCCESSION_BYTES};
+use crate::limits::{MAX_EXTENSIONS, MAX_NAME_ATTRIBUTES, MAX_SANS, MAX_SUCCESSION_BYTES};
 use crate::metadata::MetadataError;
 use crate::oid;
 
@@ -54,6 +54,9 @@ pub enum CertificateFault {
         /// How many.
         found: usize,
     },
+    /// A distinguished name of more than [`MAX_NAME_ATTRIBUTES`] attributes.
+    #[error("a name in it has more than {MAX_NAME_ATTRIBUTES} attributes")]
+    NameTooLong,
     /// A key of a kind or size that is not accepted.
     #[error("its key is not accepted: {0}")]
     UnsupportedKey(#[from] KeyFault),
@@ -89,6 +92,7 @@ impl CertificateFault {
             self,
             Self::TooManyExtensions
                 | Self::TooManyNames { .. }
+                | Self::NameTooLong
                 | Self::SuccessionTooLarge { .. }
                 | Self::Metadata(MetadataError::Limit { .. })
         )

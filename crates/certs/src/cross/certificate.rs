@@ -25,6 +25,9 @@ const KNOWN_CRITICAL: [ObjectIdentifier; 5] = [
 /// Bytes of a serial number (RFC 5280 section 4.1.2.2).
 const MAX_SERIAL_BYTES: usize = 20;
 
+/// A Name without RDNs, in its only DER.
+const EMPTY_NAME: &[u8] = &[0x30, 0];
+
 /// One certificate and what it says.
 #[derive(Debug)]
 pub(super) struct Certificate<'a> {
@@ -32,6 +35,7 @@ pub(super) struct Certificate<'a> {
     pub(super) index: usize,
     pub(super) parsed: Parsed<'a>,
     pub(super) key: KeyHash,
+    self_issued: bool,
     pub(super) identifiers: Identifiers<'a>,
     /// What it says as an issuer, or what keeps it from being one. For the leaf, what keeps it from
     /// being a leaf.
@@ -50,8 +54,10 @@ pub(super) enum Role<'a> {
 #[derive(Debug)]
 pub(super) struct Issuer<'a> {
     pub(super) path_len: Option<u32>,
-    basic_constraints_critical: bool,
-    pub(super) constraints: Option<(bool, NameConstraints<'a>)>,
+    pub(super) constraints: Option<NameConstraints<'a>>,
+    /// Whether it can sign for nothing but its own name. A stranger's certificate may be a part of
+    /// hundreds of candidates, so this is found out once.
+    limited: Result<(), ConstraintFault>,
     pub(super) metadata: Option<Metadata>,
 }
 
@@ -61,10 +67,12 @@ impl<'a> Certificate<'a> {
         key: KeyHash,
         purpose: Purpose,
     ) -> Result<Self, CertificateFault> {
+        check_names(&parsed)?;
         let identifiers = Identifiers::of(&parsed)?;
         let role = check_leaf(&parsed, &identifiers, purpose).map(|()| Role::Leaf);
         Ok(Self {
             index: 0,
+            self_issued: parsed.subject == parsed.issuer,
             parsed,
             key,
             identifiers,
@@ -88,6 +96,7 @@ impl<'a> Certificate<'a> {
         });
         Self {
             index,
+            self_issued: parsed.subject == parsed.issuer,
             parsed,
             key,
             identifiers,
@@ -97,13 +106,20 @@ impl<'a> Certificate<'a> {
 
     /// Whether subject and issuer are one (RFC 5280 section 3.2).
     pub(super) fn is_self_issued(&self) -> bool {
-        self.parsed.subject == self.parsed.issuer
+        self.self_issued
     }
 
     /// Whether by names and identifiers this could have signed `below`.
     pub(super) fn may_have_issued(&self, below: &Self) -> bool {
         self.parsed.subject == below.parsed.issuer
             && below.identifiers.fit(&self.parsed, &self.identifiers)
+    }
+
+    /// Whether above this one, which is not the leaf, a path may go on with `issuer`: a self-issued
+    /// certificate replaces a key by another one. One that does not, such as the root that every
+    /// native chain ends with, is no step.
+    pub(super) fn replaced_by(&self, issuer: &Self) -> bool {
+        !self.is_self_issued() || self.key != issuer.key
     }
 
     pub(super) fn check_time(&self, now: UnixTime) -> Result<(), CrossError> {
@@ -133,31 +149,17 @@ impl<'a> Certificate<'a> {
     /// Whether it can sign for nothing but its own name: what makes a cross-certificate.
     pub(super) fn check_limited_to_itself(&self) -> Result<(), CrossError> {
         let index = self.index;
-        let fault = |fault| Err(CrossError::Unconstrained { index, fault });
-        let issuer = self.as_issuer()?;
-        let Some((critical, constraints)) = &issuer.constraints else {
-            return fault(ConstraintFault::Missing);
-        };
-        if !critical {
-            return fault(ConstraintFault::NotCritical);
-        }
-        let Some(name) = constraints.only_directory_name() else {
-            return fault(ConstraintFault::NotOneName);
-        };
-        let is_empty = relative_names(name)
-            .map_err(|fault| CrossError::Certificate { index, fault })?
-            .is_empty();
-        if name != self.parsed.subject || is_empty {
-            return fault(ConstraintFault::NotItsSubject);
-        }
-        if !issuer.basic_constraints_critical {
-            return fault(ConstraintFault::BasicConstraints);
-        }
-        match issuer.path_len {
-            Some(0) => Ok(()),
-            _ => fault(ConstraintFault::PathLength),
-        }
+        self.as_issuer()?
+            .limited
+            .map_err(|fault| CrossError::Unconstrained { index, fault })
     }
+}
+
+/// Names of a bounded number of attributes: each candidate compares and each constraint reads them.
+fn check_names(certificate: &Parsed<'_>) -> Result<(), CertificateFault> {
+    relative_names(certificate.issuer)?;
+    relative_names(certificate.subject)?;
+    Ok(())
 }
 
 fn check_leaf(
@@ -231,10 +233,10 @@ fn read_issuer<'a>(
     if allows(certificate, purpose).map_err(refused)? == Some(false) {
         return Err(CrossError::WrongPurpose { index, purpose });
     }
-    let critical = |oid| certificate.extension(oid).is_some_and(|e| e.critical);
+    check_names(certificate).map_err(refused)?;
     let constraints = certificate
         .extension(&oid::NAME_CONSTRAINTS)
-        .map(|e| Ok((e.critical, NameConstraints::from_der(e.value)?)))
+        .map(|e| NameConstraints::from_der(e.value))
         .transpose()
         .map_err(refused)?;
     let metadata = certificate
@@ -244,10 +246,36 @@ fn read_issuer<'a>(
         .map_err(refused)?;
     Ok(Issuer {
         path_len: basic.path_len,
-        basic_constraints_critical: critical(&oid::BASIC_CONSTRAINTS),
+        limited: limited_to_itself(certificate, basic.path_len, constraints.as_ref()),
         constraints,
         metadata,
     })
+}
+
+/// Whether it can sign for nothing but its own name: what makes a cross-certificate.
+fn limited_to_itself(
+    certificate: &Parsed<'_>,
+    path_len: Option<u32>,
+    constraints: Option<&NameConstraints<'_>>,
+) -> Result<(), ConstraintFault> {
+    let critical = |oid| certificate.extension(oid).is_some_and(|e| e.critical);
+    let constraints = constraints.ok_or(ConstraintFault::Missing)?;
+    if !critical(&oid::NAME_CONSTRAINTS) {
+        return Err(ConstraintFault::NotCritical);
+    }
+    let name = constraints
+        .only_directory_name()
+        .ok_or(ConstraintFault::NotOneName)?;
+    if name != certificate.subject || name == EMPTY_NAME {
+        return Err(ConstraintFault::NotItsSubject);
+    }
+    if !critical(&oid::BASIC_CONSTRAINTS) {
+        return Err(ConstraintFault::BasicConstraints);
+    }
+    match path_len {
+        Some(0) => Ok(()),
+        _ => Err(ConstraintFault::PathLength),
+    }
 }
 
 /// Whether the purpose is among the extended key usages, `None` without any.

@@ -12,7 +12,7 @@
 use der::asn1::AnyRef;
 use der::{Decode, Tag, TagNumber, Tagged};
 
-use crate::limits::MAX_SUBTREES;
+use crate::limits::{MAX_NAME_ATTRIBUTES, MAX_SUBTREES};
 use crate::oid;
 use crate::parsed::{CertificateFault, Parsed, content, elements, malformed};
 
@@ -257,19 +257,29 @@ fn ends(name: &[u8], base: &[u8]) -> Answer {
 
 type Attribute<'a> = (&'a [u8], AnyRef<'a>);
 
-/// The RDNs of a Name, each with its attributes.
+/// The RDNs of a Name, each with its attributes, of which there are at most
+/// [`MAX_NAME_ATTRIBUTES`].
 pub(crate) fn relative_names(name: &[u8]) -> Result<Vec<Vec<Attribute<'_>>>, CertificateFault> {
     let what = "name";
-    elements(name, Tag::Sequence, what)?
-        .into_iter()
-        .map(|relative| {
-            let attributes = elements(relative, Tag::Set, what)?;
-            if attributes.is_empty() {
-                return Err(malformed(what));
-            }
-            attributes.into_iter().map(attribute).collect()
-        })
-        .collect()
+    let mut found = 0;
+    let mut names = Vec::new();
+    for relative in elements(name, Tag::Sequence, what)? {
+        let attributes = elements(relative, Tag::Set, what)?;
+        if attributes.is_empty() {
+            return Err(malformed(what));
+        }
+        found += attributes.len();
+        if found > MAX_NAME_ATTRIBUTES {
+            return Err(CertificateFault::NameTooLong);
+        }
+        names.push(
+            attributes
+                .into_iter()
+                .map(attribute)
+                .collect::<Result<_, _>>()?,
+        );
+    }
+    Ok(names)
 }
 
 fn attribute(der: &[u8]) -> Result<Attribute<'_>, CertificateFault> {

@@ -8,6 +8,7 @@ use der::asn1::AnyRef;
 use der::{Decode, Tag, TagNumber, Tagged};
 
 use super::error::CrossError;
+use crate::limits::MAX_SANS;
 use crate::oid;
 use crate::parsed::{CertificateFault, Parsed, content, elements, malformed};
 
@@ -123,6 +124,9 @@ fn any_elements(bytes: &[u8]) -> Result<Vec<AnyRef<'_>>, CertificateFault> {
     let mut found = Vec::new();
     while !der::Reader::is_finished(&reader) {
         found.push(AnyRef::decode(&mut reader).map_err(|_| malformed(what))?);
+        if found.len() > MAX_SANS {
+            return Err(CertificateFault::TooManyNames { found: found.len() });
+        }
     }
     Ok(found)
 }

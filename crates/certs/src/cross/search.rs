@@ -1,10 +1,11 @@
 //! The search for paths, over the few certificates that were presented.
 //!
-//! Candidates are followed upwards from the leaf, shortest first, by names and key identifiers
-//! alone, which costs nothing to speak of. A complete candidate is checked for everything that
-//! needs no cryptography, then its signatures from the anchor downwards: a stranger, for whom no
-//! anchor ever signed anything, cannot get past the first one. Constraints of issuers come last,
-//! when it is certain that they are theirs.
+//! What each certificate says by itself, and which ones may have issued which by names and key
+//! identifiers, is read once. Candidates are followed upwards from the leaf, shortest first, which
+//! then costs nothing to speak of. A complete candidate is checked for everything that needs neither
+//! cryptography nor reading, then its signatures from the anchor downwards: a stranger, for whom no
+//! anchor ever signed anything, cannot get past the first one. Scopes and constraints of issuers come
+//! last, when it is certain that they are theirs.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -25,10 +26,12 @@ use crate::parsed::{CertificateFault, Parsed, content};
 
 pub(super) struct Search<'c> {
     chain: &'c PresentedChain,
-    /// The presented certificates, leaf first.
+    /// The presented certificates, leaf first, each once.
     certificates: Vec<Certificate<'c>>,
     /// Anchors that issued one of them, by name.
     anchors: Vec<(Certificate<'c>, Fingerprint)>,
+    /// For each of the certificates, by place, what may have issued it.
+    issuers: Vec<Issuers>,
     rollover: Rollover,
     now: UnixTime,
     signatures: RefCell<Signatures>,
@@ -50,6 +53,14 @@ impl<P> Outcome<P> {
             self.error = error;
         }
     }
+}
+
+/// What may have issued a certificate, by names and identifiers.
+struct Issuers {
+    /// Places in the presented certificates, the leaf's never.
+    presented: Vec<usize>,
+    /// Places in the anchors.
+    anchors: Vec<usize>,
 }
 
 /// A complete candidate.
@@ -81,6 +92,7 @@ impl<'c> Search<'c> {
             chain,
             certificates,
             anchors: Vec::new(),
+            issuers: Vec::new(),
             rollover,
             now,
             signatures: RefCell::default(),
@@ -91,6 +103,11 @@ impl<'c> Search<'c> {
                 search.anchors.push((certificate, anchor.fingerprint()));
             }
         }
+        search.issuers = search
+            .certificates
+            .iter()
+            .map(|c| search.issuers_of(c))
+            .collect();
         Ok(search)
     }
 
@@ -170,27 +187,50 @@ impl<'c> Search<'c> {
         mut show: impl FnMut(Candidate<'s, 'c>) -> Result<(), Stop>,
     ) -> Result<(), Stop> {
         let mut steps = 0;
-        let mut partial = VecDeque::from([vec![&self.certificates[0]]]);
+        let mut partial = VecDeque::from([vec![0]]);
         while let Some(path) = partial.pop_front() {
             steps += 1;
             if steps > MAX_CROSS_STEPS {
                 return Err(Stop::TooComplex);
             }
-            for (anchor, fingerprint) in self.anchors.iter().filter(|(a, _)| leads_to(&path, a)) {
-                show(Candidate {
-                    presented: path.clone(),
-                    anchor,
-                    fingerprint: *fingerprint,
-                })?;
+            let (last, below) = match path.as_slice() {
+                [.., last] => (*last, path.len() - 1),
+                [] => continue,
+            };
+            let goes_on = |issuer: &Certificate<'_>| {
+                below == 0 || self.certificates[last].replaced_by(issuer)
+            };
+            let Issuers { presented, anchors } = &self.issuers[last];
+            for (anchor, fingerprint) in anchors.iter().map(|place| &self.anchors[*place]) {
+                if goes_on(anchor) {
+                    show(Candidate {
+                        presented: path
+                            .iter()
+                            .map(|place| &self.certificates[*place])
+                            .collect(),
+                        anchor,
+                        fingerprint: *fingerprint,
+                    })?;
+                }
             }
-            for next in self.certificates[1..].iter().filter(|c| leads_to(&path, c)) {
-                if !path.iter().any(|c| c.parsed.is_copy_of(&next.parsed)) {
-                    let longer = path.iter().copied().chain([next]);
-                    partial.push_back(longer.collect());
+            for next in presented {
+                if !path.contains(next) && goes_on(&self.certificates[*next]) {
+                    partial.push_back([path.as_slice(), &[*next]].concat());
                 }
             }
         }
         Ok(())
+    }
+
+    fn issuers_of(&self, certificate: &Certificate<'_>) -> Issuers {
+        let places =
+            |fits: &dyn Fn(usize) -> bool, from, to| (from..to).filter(|p| fits(*p)).collect();
+        let presented = |place: usize| self.certificates[place].may_have_issued(certificate);
+        let anchors = |place: usize| self.anchors[place].0.may_have_issued(certificate);
+        Issuers {
+            presented: places(&presented, 1, self.certificates.len()),
+            anchors: places(&anchors, 0, self.anchors.len()),
+        }
     }
 
     fn cross_path(
@@ -200,13 +240,13 @@ impl<'c> Search<'c> {
     ) -> Result<CrossPath, CrossError> {
         candidate.check_subject(candidate.presented[cross])?;
         self.check_each(candidate)?;
+        self.check_rollover(candidate)?;
         for certificate in &candidate.presented[1..=cross] {
             certificate.check_limited_to_itself()?;
         }
         candidate.check_path_lengths()?;
-        candidate.check_scope(cross)?;
-        self.check_rollover(candidate)?;
         self.check_signatures(candidate)?;
+        candidate.check_scope(cross)?;
         candidate.check_constraints(cross + 1)?;
         let issued = candidate.issued();
         let certificate = candidate.presented[cross];
@@ -234,11 +274,11 @@ impl<'c> Search<'c> {
         }
         candidate.check_subject(candidate.anchor)?;
         self.check_each(candidate)?;
+        self.check_rollover(candidate)?;
         for certificate in &candidate.presented[1..] {
             certificate.check_limited_to_itself()?;
         }
         candidate.check_path_lengths()?;
-        self.check_rollover(candidate)?;
         self.check_signatures(candidate)?;
         candidate.check_constraints(candidate.presented.len())?;
         Ok(OwnPath {
@@ -381,7 +421,7 @@ impl<'s, 'c> Candidate<'s, 'c> {
     fn check_constraints(&self, first: usize) -> Result<(), CrossError> {
         let issuers = self.presented.iter().copied().chain([self.anchor]);
         for (place, issuer) in issuers.enumerate().skip(first) {
-            let Some((_, constraints)) = &issuer.as_issuer()?.constraints else {
+            let Some(constraints) = &issuer.as_issuer()?.constraints else {
                 continue;
             };
             for (below, certificate) in self.presented[..place].iter().enumerate() {
@@ -420,17 +460,6 @@ impl<'s, 'c> Candidate<'s, 'c> {
     }
 }
 
-/// Whether a path of presented certificates may go on with `issuer`. A self-issued certificate
-/// replaces a key by another one: one that does not, such as the root that every native chain ends
-/// with, is no step.
-fn leads_to(path: &[&Certificate<'_>], issuer: &Certificate<'_>) -> bool {
-    let Some(last) = path.last() else {
-        return false;
-    };
-    let changes_nothing = path.len() > 1 && last.is_self_issued() && last.key == issuer.key;
-    issuer.may_have_issued(last) && !changes_nothing
-}
-
 /// A network or role that is not in the scope, where the scope names any.
 fn outside<'m>(attested: &'m Metadata, scope: &Metadata) -> Option<&'m String> {
     let outside = |attested: &'m [String], scope: &[String]| {
@@ -445,10 +474,13 @@ fn read_chain(
     chain: &PresentedChain,
     purpose: Purpose,
 ) -> Result<Vec<Certificate<'_>>, CrossError> {
-    let mut certificates = Vec::new();
+    let mut certificates: Vec<Certificate<'_>> = Vec::new();
     for (index, (der, key)) in chain.der().iter().zip(chain.keys()).enumerate() {
         let refused = |fault: CertificateFault| CrossError::Certificate { index, fault };
         let parsed = Parsed::from_der(der).map_err(refused)?;
+        if certificates.iter().any(|c| c.parsed.is_copy_of(&parsed)) {
+            continue;
+        }
         certificates.push(match index {
             0 => Certificate::leaf(parsed, *key, purpose).map_err(refused)?,
             _ => Certificate::issuer(index, parsed, *key, purpose, false),

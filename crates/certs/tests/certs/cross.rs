@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use comity_certs::limits::{MAX_CERTIFICATES, MAX_CROSS_SIGNATURES, MAX_SUBTREES};
+use comity_certs::limits::{
+    MAX_CERTIFICATES, MAX_CROSS_SIGNATURES, MAX_NAME_ATTRIBUTES, MAX_SANS, MAX_SUBTREES,
+};
 use comity_certs::{
-    Anchor, AuthorityRootRequest, ConstraintFault, CrossError, CrossPath, CrossRequest, Form,
-    Issued, IssuingRequest, Metadata, OwnPath, PresentedChain, Purpose, Rollover, cross_paths,
-    mint_authority_root, mint_cross, mint_issuing, verify_cross_path, verify_own_path,
+    Anchor, AuthorityRootRequest, CertificateFault, ConstraintFault, CrossError, CrossPath,
+    CrossRequest, Form, Issued, IssuingRequest, Metadata, OwnPath, PresentedChain, Purpose,
+    Rollover, cross_paths, mint_authority_root, mint_cross, mint_issuing, verify_cross_path,
+    verify_own_path,
 };
 use comity_identity::{Algorithm, Fingerprint, KeyHash, Signer, UnixTime};
 use proptest::prelude::*;
 
-use crate::certificates::{DAY, Node, RawCertificate, TODAY, TestKey, random_serial, tlv};
+use crate::certificates::{DAY, Node, RawCertificate, TODAY, TestKey, content, random_serial, tlv};
 
 const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 14];
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
@@ -1422,6 +1425,75 @@ fn certificates_that_all_name_one_another_are_too_entangled() {
     // A path is found all the same where there is one, shortest first.
     presented.leaf.not_after = time(TODAY + DAY);
     assert_eq!(presented.verify().map(|path| path.keys.len()), Ok(3));
+}
+
+#[test]
+fn names_of_as_many_attributes_as_the_limit_are_read_and_one_more_is_refused() {
+    let named = |attributes: usize| {
+        let long = name(&vec![(11, 0x0c, "unit"); attributes]);
+        Presented::new(Party::new(org("authority", "a1")), Party::new(long))
+    };
+    assert!(named(MAX_NAME_ATTRIBUTES).verify().is_ok());
+    // Whether they are in RDNs of their own or in one does not matter.
+    let together = vec![attribute(11, 0x0c, "unit"); MAX_NAME_ATTRIBUTES + 1].concat();
+    let together = tlv(0x30, &[&tlv(0x31, &[&together])]);
+    let one = Presented::new(Party::new(org("authority", "a1")), Party::new(together));
+    for presented in [named(MAX_NAME_ATTRIBUTES + 1), one] {
+        let error = presented.verify().expect_err("one too many");
+        assert!(error.is_limit(), "{error:?}");
+    }
+}
+
+/// Every order of these is a candidate, and each candidate has all the names: 62 RDNs once took
+/// twenty milliseconds.
+#[test]
+fn long_names_in_entangled_certificates_are_refused_as_they_are_read() {
+    let entangled = |attributes: usize| {
+        // The shortest there are: an object identifier of one byte, and no text.
+        let part = [0x31, 7, 0x30, 5, 6, 1, 0x2a, 0x13, 0];
+        let long = tlv(0x30, &[&part.repeat(attributes)]);
+        let mut presented =
+            Presented::new(Party::new(org("authority", "a1")), Party::new(long.clone()));
+        presented.rollover = Rollover::Accepted;
+        for step in 0..6_u8 {
+            let (mut own, mut above) = (presented.node.id(), presented.node.id());
+            own[0] = step % 2;
+            above[0] = (step + 1) % 2;
+            let mut step = presented.node.cross(&Party::new(long.clone()));
+            set(&mut step, SUBJECT_KEY_IDENTIFIER, false, tlv(4, &[&own]));
+            let above = tlv(0x30, &[&tlv(0x80, &[&above])]);
+            set(&mut step, AUTHORITY_KEY_IDENTIFIER, false, above);
+            presented.more.push(step.sign(&presented.node.key));
+        }
+        presented.verify()
+    };
+    let error = entangled(62).expect_err("refused");
+    let fault = CertificateFault::NameTooLong;
+    assert_eq!(error, CrossError::Certificate { index: 0, fault });
+}
+
+#[test]
+fn as_many_names_of_an_issuer_as_the_limit_are_compared_and_one_more_is_refused() {
+    let identified = |count: usize| {
+        changed(|p| {
+            let issuer = tlv(0xa1, &[&directory(&p.authority.name).repeat(count)]);
+            let serial = content(&p.root.serial).to_vec();
+            let named = tlv(0x30, &[&issuer, &tlv(0x82, &[&serial])]);
+            set(&mut p.cross, AUTHORITY_KEY_IDENTIFIER, false, named);
+        })
+    };
+    assert!(identified(MAX_SANS).is_ok());
+    let error = identified(MAX_SANS + 1).expect_err("one too many");
+    assert!(error.is_limit(), "{error:?}");
+}
+
+#[test]
+fn a_certificate_that_is_presented_twice_counts_once() {
+    let mut presented = rolled(1, |_| {});
+    let copy = presented.more[0].clone();
+    presented.more.extend([copy.clone(), copy.clone(), copy]);
+    let path = presented.verify().expect("a good chain");
+    assert_eq!(path.keys.len(), 4);
 }
 
 #[test]
