@@ -117,11 +117,13 @@ pub(crate) fn authority_failure(error: &AuthorityError) -> Failure {
             store_failure(error)
         }
         AuthorityError::Key(KeyError::WrongPassphrase) => Failure::no("the passphrase is wrong"),
+        AuthorityError::LabelTaken { label, .. } => Failure::no(chain(error)).hint(format!(
+            "give it another with --as; if its key was replaced, withdraw {label} when the new one is in use"
+        )),
         AuthorityError::Withdrawn(_)
         | AuthorityError::NotFound(_)
         | AuthorityError::UnknownKey(_)
         | AuthorityError::NotOurRoot(_)
-        | AuthorityError::LabelTaken { .. }
         | AuthorityError::KeyState { .. } => Failure::no(chain(error)),
         AuthorityError::NoIssuingKey => Failure::unable(error)
             .hint("sign with the root (--by-root), or go to the machine that has the issuing key"),

@@ -10,8 +10,8 @@ use comity_agent::{
 use comity_identity::{NodeId, UnixTime};
 use comity_keys::{KeyError, NoPassphrase};
 use comity_record::limits::MAX_OVERLAP;
-use comity_record::{SuccessionChain, limits::MAX_STATEMENTS};
-use comity_store::{Exported, Home, NetworkStore, export as export_file};
+use comity_record::{Bundle, SuccessionChain, limits::MAX_STATEMENTS};
+use comity_store::{Exported, Home, NetworkRecord, NetworkStore, export as export_file};
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -230,16 +230,21 @@ struct Membership {
     network: NodeId,
     /// Whether the authority is in this home.
     own: bool,
+    /// Whether a place is known where its nodes can be asked.
+    asked: bool,
 }
 
 impl Membership {
     fn text(&self) -> String {
         let label = &self.label;
-        match self.own {
-            true => format!(
+        match (self.own, self.asked) {
+            (true, _) => format!(
                 "{label}: its authority is here; our membership is issued anew for the new key"
             ),
-            false => format!(
+            (false, false) => format!(
+                "{label}: its people have to certify the new key: send them what `comity id --certificate` prints, and `comity network import` what they make"
+            ),
+            (false, true) => format!(
                 "{label}: its issuing node renews our membership when it next sees us: `comity network refresh {label}`"
             ),
         }
@@ -248,6 +253,11 @@ impl Membership {
     fn json(&self) -> Value {
         json!({ "label": self.label, "network": self.network.to_string(), "own": self.own })
     }
+}
+
+fn has_locations(record: &NetworkRecord) -> bool {
+    let bundle = Bundle::parse_of(&record.network, &record.bundle);
+    bundle.is_ok_and(|bundle| !bundle.locations().is_empty())
 }
 
 fn memberships(home: &Home) -> Result<Vec<Membership>, Failure> {
@@ -260,6 +270,7 @@ fn memberships(home: &Home) -> Result<Vec<Membership>, Failure> {
         .map(|record| {
             Ok(Membership {
                 own: own(&record.network)?,
+                asked: record.source.is_some() || has_locations(&record),
                 label: record.label,
                 network: record.network,
             })

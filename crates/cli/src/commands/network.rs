@@ -103,13 +103,14 @@ fn refresh(context: &Context, args: &NetworkRefresh) -> Outcome {
     }
     let (mut lines, mut values, mut stale) = (Vec::new(), Vec::new(), None);
     for record in &records {
-        let refreshed = match is_ours(&home, &record.network)? {
+        let own = is_ours(&home, &record.network)?;
+        let refreshed = match own {
             true => refresh_own(&home, &node.endpoint, record)?,
             false => block_on(refresh_network(&node.endpoint, record.network))?
                 .map_err(|error| Failure::unable(format!("{}: {error}", record.label)))?,
         };
         values.push(refreshed_json(record, &refreshed));
-        match outcome(record, &refreshed) {
+        match outcome(record, &refreshed, own) {
             Ok(line) => lines.push(line),
             Err(failure) => stale = Some(failure),
         }
@@ -159,13 +160,21 @@ fn refresh_own(
     })
 }
 
-fn outcome(record: &NetworkRecord, refreshed: &Refreshed) -> Result<String, Failure> {
+fn outcome(record: &NetworkRecord, refreshed: &Refreshed, own: bool) -> Result<String, Failure> {
     let label = &record.label;
     let sequence = refreshed.sequence;
     let bundle = match (sequence > refreshed.before, &refreshed.from) {
         (true, _) => format!("new bundle, sequence {sequence}"),
         (false, Some(_)) => format!("nothing new, sequence {sequence}"),
-        (false, None) if refreshed.failed.is_empty() => format!("nothing new, sequence {sequence}"),
+        (false, None) if refreshed.failed.is_empty() && own => {
+            format!("nothing new, sequence {sequence}")
+        }
+        // Not a failure: it came as a file, and the next one will.
+        (false, None) if refreshed.failed.is_empty() => {
+            format!(
+                "names no place where it can be asked; `comity network import FILE` takes a newer bundle than {sequence}"
+            )
+        }
         (false, None) => {
             let failure = Failure::unable(format!("{label}: its bundle cannot be had anywhere"));
             let failure = refreshed

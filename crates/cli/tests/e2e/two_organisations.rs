@@ -67,13 +67,23 @@ impl Organisations {
 
     /// B certifies the present key of A's node, and puts the package into the exchange.
     fn b_certifies_a(&self, label: &str) {
+        let package = self.file("a-by-b.pem");
+        // An earlier one may be there.
+        drop(fs::remove_file(&package));
+        expect_exit(
+            self.try_to_certify_a(label, &package),
+            0,
+            &["ca", "certify"],
+        );
+    }
+
+    fn try_to_certify_a(&self, label: &str, package: &str) -> Finished {
         let certificate = self.a.yes(&["id", "--certificate"]);
         fs::write(self.path("a.pem"), certificate).expect("written");
-        let (node, package, id) = (self.file("a.pem"), self.file("a-by-b.pem"), self.a.id());
+        let (node, id) = (self.file("a.pem"), self.a.id());
         let mut args = vec!["ca", "certify", "b-corp", &node, "--role", "partner"];
-        args.extend(["--as", label, "--confirm", &id, "--out", &package]);
-        drop(fs::remove_file(&package));
-        self.b.yes(&args);
+        args.extend(["--as", label, "--confirm", &id, "--out", package]);
+        self.b.run(&args)
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -312,7 +322,7 @@ fn an_identity_is_rolled_while_a_member_is_away_and_partners_certify_it_anew() {
         &rolled.err(),
         &[
             "network a-corp: our membership was issued for the new key",
-            "network b-corp: ",
+            "network b-corp: its people have to certify the new key",
         ],
     );
     let serving = organisations.serve();
@@ -334,6 +344,11 @@ fn an_identity_is_rolled_while_a_member_is_away_and_partners_certify_it_anew() {
     client.wait_for("verify error:");
     assert_got_nothing(client);
     drop(serving);
+    let said = a.yes(&["network", "refresh", "b-corp"]);
+    assert_says(&said, &["comity network import FILE"]);
+    let taken = organisations.try_to_certify_a("a", &organisations.file("none.pem"));
+    let taken = expect_exit(taken, 1, &["ca", "certify"]).err();
+    assert_says(&taken, &["a is the label of another member", "--as"]);
     organisations.b_certifies_a("a-2");
     a.yes(&["network", "import", &organisations.file("a-by-b.pem")]);
     let serving = organisations.serve();
@@ -408,6 +423,28 @@ fn a_removed_member_is_cut_off_at_a_third_members_by_the_bundle_that_is_pushed()
     assert!(since.elapsed() < AT_ONCE * 2, "{:?}", since.elapsed());
     elsewhere.running.wait_for("reason=\"revoked\"");
     drop(serving);
+}
+
+#[test]
+fn an_organisation_that_a_person_pinned_by_its_id_is_certified_and_met_by_its_label() {
+    let Some(organisations) = Organisations::new() else {
+        return;
+    };
+    let a = &organisations.a;
+    let leaf = organisations.leaf("server");
+    let server = organisations.b_serves(&leaf);
+    let address = server.address.to_string();
+    a.yes(&["trust", "add", "b", &organisations.b_id, "--addr", &address]);
+    assert_reversed(a.talk(&["connect", "b"], b"olleh\n"));
+    // The pin says whose root it is, so nobody is asked; the words are those of the phone.
+    let root = organisations.file("b-root.pem");
+    let args = ["ca", "certify", "a-corp", &root, "--as", "b"];
+    let certified = expect_exit(a.run(&args), 0, &args);
+    let pinned = "its key is pinned here, and was confirmed";
+    assert_says(&certified.err(), &[pinned, &organisations.b_id]);
+    a.yes(&["trust", "remove", "b"]);
+    let refused = a.no(&args);
+    assert_says(&refused, &["is not confirmed", "nothing was signed"]);
 }
 
 /// An organisation whose CA is OpenSSL alone, and which A certified.

@@ -127,12 +127,10 @@ impl Other {
         })
     }
 
-    /// As a person compares it.
+    /// As a person compares it, and as a peer behind the certificate is known: also an organisation is
+    /// known by its root, whatever its leaves are.
     fn id(&self) -> PeerId {
-        match self.node {
-            Some(node) => PeerId::Node(node),
-            None => PeerId::Key(self.key),
-        }
+        PeerId::Node(NodeId::from_bytes(*self.key.as_bytes()))
     }
 }
 
@@ -189,9 +187,14 @@ fn confirmed_pin(context: &Context, home: &Home, other: &Other) -> Result<Option
             .detail("nothing was signed")
             .because(Reason::Revoked));
     }
-    let wanted = match other.node {
-        Some(node) => Pin::Node(node),
-        None => Pin::Key(other.key),
+    let PeerId::Node(known_as) = other.id() else {
+        return Ok(None);
+    };
+    let is_wanted = |pin: &Pin| match pin {
+        Pin::Node(node) => *node == known_as,
+        // A server that presents its own root is pinned by that key.
+        Pin::Key(key) => other.node.is_none() && *key == other.key,
+        _ => false,
     };
     let now = now();
     let entry = known.entries().find(|(_, entry)| {
@@ -202,7 +205,7 @@ fn confirmed_pin(context: &Context, home: &Home, other: &Other) -> Result<Option
             .is_some_and(|c| c.by_a_person());
         let in_force =
             attributes.forked.is_none() && attributes.successor.is_none() && !entry.is_over(now);
-        entry.pin() == Some(&wanted) && by_a_person && in_force
+        entry.pin().is_some_and(is_wanted) && by_a_person && in_force
     });
     Ok(entry.and_then(|(line, entry)| {
         let confirmed = entry.attributes.confirmed.as_ref()?;
