@@ -339,6 +339,11 @@ fn an_identity_is_rolled_while_a_member_is_away_and_partners_certify_it_anew() {
     );
     // Also who knows its place by the id of then gets bundles there.
     assert_says(&away.yes(&["network", "refresh"]), &["new bundle"]);
+    // Who joins now learns the present one.
+    let newcomer = organisations.member("newcomer", "dev");
+    newcomer.yes(&["network", "refresh"]);
+    let place = format!("bundle#{}", a.id());
+    assert_says(&newcomer.yes(&["network", "show", "a-corp"]), &[&place]);
     // B certified the old key. It refuses the new one until its people have certified that.
     let client = organisations.dial(serving.address, &leaf);
     client.wait_for("verify error:");
