@@ -19,7 +19,7 @@ use thiserror::Error;
 
 use crate::cbor::{self, FormatError, MapWriter};
 use crate::charter::{AuthorityKey, Charter, CharterError, KeyState, SuccessorFault};
-use crate::envelope::{SigningError, needed, read_envelope, read_time};
+use crate::envelope::{SigningError, check_sequence, needed, read_envelope, read_time};
 use crate::limits::{
     MAX_BUNDLE_BYTES, MAX_BUNDLE_LIFETIME, MAX_CHARTERS, MAX_LOCATIONS, MAX_WITHDRAWALS,
     MIN_REFRESH,
@@ -456,15 +456,13 @@ fn read_content(payload: &[u8]) -> Result<(Content, Vec<&[u8]>), BundleError> {
         VERSION => {}
         found => return Err(BundleError::Version { found }),
     }
-    let sequence = needed(sequence, 4)?;
-    if sequence == 0 {
-        return Err(FormatError::Value { key: 4 }.into());
-    }
+    let (sequence, issued) = (needed(sequence, 4)?, needed(issued, 5)?);
+    check_sequence(sequence, issued, 4)?;
     let content = Content {
         network: needed(network, 2)?,
         name: needed(name, 3)?,
         sequence,
-        issued: needed(issued, 5)?,
+        issued,
         expires: needed(expires, 6)?,
         refresh: needed(refresh, 7)?,
         locations: needed(locations, 8)?,

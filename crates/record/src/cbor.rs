@@ -7,6 +7,7 @@
 //! rest means; from there on it may ignore the field.
 
 use aws_lc_rs::digest;
+use comity_identity::UnixTime;
 use minicbor::{Decoder, Encoder};
 use thiserror::Error;
 
@@ -45,6 +46,15 @@ pub enum FormatError {
         /// Its key.
         key: u64,
     },
+    /// A sequence further ahead of its time than
+    /// [`MAX_SEQUENCE_LEAD`](crate::limits::MAX_SEQUENCE_LEAD): honest ones count seconds, or steps.
+    #[error("the sequence {sequence} is too far ahead of {issued}")]
+    Sequence {
+        /// The sequence.
+        sequence: u64,
+        /// When the object was made, as it says.
+        issued: UnixTime,
+    },
     /// A field that this version does not know and must not ignore.
     #[error("field {key} is not known and must not be ignored")]
     Unknown {
@@ -56,7 +66,7 @@ pub enum FormatError {
 impl FormatError {
     /// Whether a limit was exceeded, rather than a rule broken.
     pub fn is_limit(&self) -> bool {
-        matches!(self, Self::Limit { .. })
+        matches!(self, Self::Limit { .. } | Self::Sequence { .. })
     }
 }
 

@@ -4,7 +4,8 @@
 //!    else can begin a history.
 //! 2. Every other one is signed by a root that is *active* in the one before. A root that is
 //!    retiring signs no charters although its certificates still count: whoever finds an old root
-//!    key cannot take the authority over with it.
+//!    key takes over no reader that has seen the retirement. Who has not cannot tell the thief's
+//!    charter from the genuine one.
 //! 3. A root that is new in a charter signs it as well: nobody can be made a root without holding
 //!    the key.
 //! 4. The state of a key never goes back, and a revoked key stays in every later charter.
@@ -21,7 +22,7 @@ use minicbor::Decoder;
 use thiserror::Error;
 
 use crate::cbor::{self, FormatError, MapWriter};
-use crate::envelope::{SigningError, needed, read_time};
+use crate::envelope::{SigningError, check_sequence, needed, read_time};
 use crate::limits::{MAX_CHARTER_BYTES, MAX_CHARTER_KEYS, MAX_CHARTER_SIGNATURES, MAX_CHARTERS};
 
 const DOMAIN: &str = "comity charter v1";
@@ -350,17 +351,15 @@ impl Charter {
             VERSION => {}
             found => return Err(CharterError::Version { found }),
         }
-        let sequence = needed(sequence, 3)?;
-        if sequence == 0 {
-            return Err(FormatError::Value { key: 3 }.into());
-        }
+        let (sequence, issued) = (needed(sequence, 3)?, needed(issued, 4)?);
+        check_sequence(sequence, issued, 3)?;
         // Before the certificates, which cost more.
         let message = cbor::message(DOMAIN, payload);
         let signers = check_signatures(&message, &signatures)?;
         let charter = Self {
             network: needed(network, 2)?,
             sequence,
-            issued: needed(issued, 4)?,
+            issued,
             keys: certified(needed(keys, 5)?)?,
             signers,
             bytes: bytes.to_vec(),

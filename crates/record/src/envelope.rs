@@ -5,6 +5,7 @@ use minicbor::Decoder;
 use thiserror::Error;
 
 use crate::cbor::{self, FormatError};
+use crate::limits::MAX_SEQUENCE_LEAD;
 
 /// Why an object could not be made.
 #[derive(Debug, Error)]
@@ -34,6 +35,17 @@ pub(crate) fn read_envelope<const N: usize>(
 
 pub(crate) fn needed<T>(field: Option<T>, key: u64) -> Result<T, FormatError> {
     field.ok_or(FormatError::Missing { key })
+}
+
+/// The sequence in the field `key` of what was made at `issued`.
+pub(crate) fn check_sequence(sequence: u64, issued: UnixTime, key: u64) -> Result<(), FormatError> {
+    if sequence == 0 {
+        return Err(FormatError::Value { key });
+    }
+    match sequence <= issued.as_secs().saturating_add(MAX_SEQUENCE_LEAD) {
+        true => Ok(()),
+        false => Err(FormatError::Sequence { sequence, issued }),
+    }
 }
 
 /// Seconds since 1970. Later than the year 9999 is refused: it would come out as another number

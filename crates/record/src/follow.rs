@@ -1,10 +1,10 @@
 //! What a bundle means for somebody who holds an older one.
 //!
 //! The order is that of the charters first: a charter is signed by a root, a bundle by an issuing
-//! key, which may be stolen. A thief who publishes bundles with the largest of all sequences keeps
-//! readers only until a charter revokes the key: then any bundle below that charter is newer.
+//! key, which may be stolen. A thief who publishes bundles with large sequences keeps readers only
+//! until a charter revokes the key: then any bundle below that charter is newer.
 
-use comity_identity::NodeId;
+use comity_identity::{KeyHash, NodeId};
 use thiserror::Error;
 
 use crate::bundle::Bundle;
@@ -82,12 +82,12 @@ pub enum Fork {
         /// The digest of the one that was offered.
         offered: [u8; 32],
     },
-    /// Two charters, somewhere in the histories.
-    #[error("there are two charters with sequence {sequence}")]
+    /// Two charters that cannot both be, somewhere in the histories.
+    #[error("a charter with sequence {sequence} contradicts those that are known")]
     Charter {
-        /// Their sequence.
+        /// The sequence of the one that was offered.
         sequence: u64,
-        /// The digest of the one that is held.
+        /// The digest of the one that is held, of this sequence or the nearest.
         held: [u8; 32],
         /// The digest of the one that was offered.
         offered: [u8; 32],
@@ -150,41 +150,62 @@ fn check_charters(held: &Bundle, offered: &Bundle) -> Result<(), FollowError> {
     }
 }
 
-/// Two charters of one sequence, both signed by those who may.
+/// The first offered charter that contradicts those that are held, if whoever signed it may still be
+/// believed. What comes after it in the offered history proves nothing more.
 fn forked_charter(held: &Bundle, offered: &Bundle) -> Option<Fork> {
-    let mut charters = held.charters().iter().enumerate();
-    charters.find_map(|(index, ours)| {
-        let mut offered = offered.charters().iter();
-        let theirs = offered.find(|charter| charter.sequence() == ours.sequence())?;
-        let before = index.checked_sub(1).map(|i| &held.charters()[i]);
-        let is_evidence = match before {
-            // Both begin the history, so the founding root signed both.
-            None => theirs.check_founding().is_ok(),
-            Some(before) => is_evidence(held.charter(), before, ours, theirs),
-        };
-        let fork = theirs.digest() != ours.digest() && is_evidence;
-        fork.then(|| Fork::Charter {
-            sequence: ours.sequence(),
-            held: ours.digest(),
-            offered: theirs.digest(),
-        })
+    let mut before = None;
+    for theirs in offered.charters() {
+        if let Some(ours) = contradicted(held, theirs) {
+            let fork = Fork::Charter {
+                sequence: theirs.sequence(),
+                held: ours.digest(),
+                offered: theirs.digest(),
+            };
+            return is_evidence(held, before, ours, theirs).then_some(fork);
+        }
+        before = Some(theirs);
+    }
+    None
+}
+
+/// The held charter beside which another one cannot be: of the same sequence with another content, or
+/// one between which and the other a step would be forbidden. A charter that the held history merely
+/// leaves out contradicts none.
+fn contradicted<'h>(held: &'h Bundle, theirs: &Charter) -> Option<&'h Charter> {
+    let ours = held.charters();
+    let next = ours.partition_point(|charter| charter.sequence() < theirs.sequence());
+    let (earlier, later) = ours.split_at(next);
+    match later.first() {
+        Some(next) if next.digest() == theirs.digest() => return None,
+        Some(next) if next.check_follows(theirs).is_err() => return Some(next),
+        _ => {}
+    }
+    let last = earlier.last()?;
+    theirs.check_follows(last).is_err().then_some(last)
+}
+
+/// A second charter is evidence if it might as well be the right one: whoever signed it was entitled
+/// to, and either signed ours too or is active to this day. And only as long as that key counts
+/// for anything in the charter that is held: a root that is revoked, or whose time is over, could
+/// otherwise freeze the network for ever. It could also do so unseen, by sequences that the honest
+/// history does not have: that is why all are compared, not equal ones.
+fn is_evidence(held: &Bundle, before: Option<&Charter>, ours: &Charter, theirs: &Charter) -> bool {
+    let current = held.charter();
+    let founder = held.network().key_hash();
+    let was_entitled = |signer: &KeyHash| match before {
+        None => theirs.check_founding().is_ok() && *signer == founder,
+        Some(before) => state_in(before, signer) == Some(KeyState::Active),
+    };
+    theirs.signers().iter().any(|signer| {
+        let state = state_in(current, signer);
+        was_entitled(signer)
+            && state.is_some_and(|state| state.counts(held.issued()))
+            && (state == Some(KeyState::Active) || ours.signers().contains(signer))
     })
 }
 
-/// A second charter is evidence if it might as well be the right one: it follows the same charter,
-/// and whoever signed it either signed ours too or is active to this day. A root that another one
-/// retired or revoked since could otherwise freeze the network for ever.
-fn is_evidence(current: &Charter, before: &Charter, ours: &Charter, theirs: &Charter) -> bool {
-    let is_active_in = |charter: &Charter, signer| {
-        let key = charter.key(signer);
-        key.is_some_and(|key| key.state == KeyState::Active)
-    };
-    theirs.check_follows(before).is_ok()
-        && theirs
-            .signers()
-            .iter()
-            .filter(|signer| is_active_in(before, signer))
-            .any(|signer| ours.signers().contains(signer) || is_active_in(current, signer))
+fn state_in(charter: &Charter, key: &KeyHash) -> Option<KeyState> {
+    charter.key(key).map(|key| key.state)
 }
 
 fn check_sequence(held: &Bundle, offered: &Bundle) -> Result<(), FollowError> {

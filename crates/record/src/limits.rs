@@ -51,6 +51,11 @@ pub const MAX_REMEMBERED_WITHDRAWALS: usize = 100_000;
 /// Bytes of a serial number (RFC 5280 section 4.1.2.2).
 pub const MAX_SERIAL: usize = 20;
 
+/// How far the sequence of a bundle or charter may be ahead of the seconds in its own time of issue.
+/// Without it one bundle by a stolen key uses all sequences up; with it a thief who dates a bundle
+/// into the far future gains one that recognises nobody.
+pub const MAX_SEQUENCE_LEAD: u64 = 1 << 32;
+
 /// Places from which a bundle can be fetched. Each may be tried in turn at every refresh.
 pub const MAX_LOCATIONS: usize = 8;
 

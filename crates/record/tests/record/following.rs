@@ -2,11 +2,15 @@
 
 use comity_identity::KeyHash;
 use comity_record::{
-    Bundle, Charter, Follow, FollowError, Fork, SuccessorFault, Withdrawal, WithdrawnWhat,
+    Bundle, BundleError, Charter, CharterError, Follow, FollowError, Fork, FormatError, KeyState,
+    SigningError, SuccessorFault, Withdrawal, WithdrawnWhat,
 };
 
 use crate::certificates::{DAY, TODAY};
-use crate::world::{ACTIVE, Held, Org, RETIRING, REVOKED, bundle, charter, request};
+use crate::world::{
+    ACTIVE, FURTHEST, Held, Org, RETIRING, REVOKED, SECOND, bundle, charter, charter_request,
+    request,
+};
 
 fn key(byte: u8, at: comity_identity::UnixTime) -> Withdrawal {
     Withdrawal {
@@ -24,7 +28,7 @@ fn the_next_bundle_is_followed_and_the_same_one_is_the_same() {
     let org = Org::new();
     let (one, two) = (org.bundle(1), org.bundle(2));
     assert!(newer(&one, &two));
-    assert!(newer(&one, &org.bundle(u64::MAX)));
+    assert!(newer(&one, &org.bundle(FURTHEST)));
     assert_eq!(Bundle::follow(&one, &one), Ok(Follow::Same));
     // The same content signed once more: ECDSA signatures are random.
     let again = org.bundle(1);
@@ -130,7 +134,7 @@ fn a_stolen_issuing_key_is_worth_nothing_once_a_charter_says_so() {
     let robbed = Robbed::new();
     let held = robbed.honest(10);
     // The thief signs below the old charter, in which his key is active.
-    let stolen = robbed.org.bundle(u64::MAX);
+    let stolen = robbed.org.bundle(FURTHEST);
     let error = FollowError::CharterRollback {
         held: 2,
         offered: 1,
@@ -146,7 +150,7 @@ fn a_stolen_issuing_key_is_worth_nothing_once_a_charter_says_so() {
 fn a_thief_cannot_use_the_sequences_up() {
     let robbed = Robbed::new();
     // The last of all sequences, from the thief, reached this reader first.
-    let held = robbed.org.bundle(u64::MAX);
+    let held = robbed.org.bundle(FURTHEST);
     assert!(newer(&held, &robbed.honest(2)));
     // From there on sequences count again.
     let refused = Bundle::follow(&robbed.honest(2), &robbed.honest(1));
@@ -219,7 +223,7 @@ fn a_stolen_retired_root_takes_nothing_over() {
     let (one, mine) = (&rolled.one, Held::root());
     let keys = [(one, ACTIVE), (&mine, ACTIVE)];
     // The thief goes on from the founding charter, where the stolen root was all there was.
-    for sequence in [3, 4, 5, u64::MAX] {
+    for sequence in [3, 4, 5, FURTHEST] {
         let taken = charter(one, sequence, &keys, &[one, &mine]);
         let offered = bundle(99, &[&rolled.charters[0], &taken], &mine, &[]);
         for held in [rolled.held(3), rolled.held(4)] {
@@ -259,14 +263,13 @@ fn a_revoked_root_does_not_come_back_by_a_history_that_leaves_its_revocation_out
     let again = charter(&rolled.one, 5, &keys, &[&rolled.two]);
     let charters = [&rolled.charters[0], &rolled.charters[1], &again];
     let offered = bundle(99, &charters, &rolled.two, &[]);
-    let error = FollowError::NotASuccessor {
-        held: 4,
-        offered: 5,
-        fault: SuccessorFault::StateWentBack {
-            key: rolled.one.hash(),
-        },
+    let fork = Fork::Charter {
+        sequence: 5,
+        held: rolled.charters[3].digest(),
+        offered: again.digest(),
     };
-    assert_eq!(Bundle::follow(&rolled.held(4), &offered), Err(error));
+    let refused = Bundle::follow(&rolled.held(4), &offered);
+    assert_eq!(refused, Err(FollowError::Fork(fork)));
 }
 
 #[test]
@@ -275,7 +278,7 @@ fn two_charters_of_one_sequence_by_one_root_are_a_fork() {
     let mine = Held::root();
     let keys = [(&org.root, ACTIVE), (&org.issuing, ACTIVE)];
     let honest = charter(&org.root, 2, &keys, &[&org.root]);
-    let keys = [(&org.root, REVOKED), (&mine, ACTIVE)];
+    let keys = [(&org.root, RETIRING), (&mine, ACTIVE)];
     let taken = charter(&org.root, 2, &keys, &[&org.root, &mine]);
     let honest_bundle = bundle(2, &[&org.founding, &honest], &org.issuing, &[]);
     let taken_bundle = bundle(3, &[&org.founding, &taken], &mine, &[]);
@@ -292,6 +295,18 @@ fn two_charters_of_one_sequence_by_one_root_are_a_fork() {
         let refused = Bundle::follow(held, offered);
         assert_eq!(refused, Err(FollowError::Fork(fork)));
     }
+    // A thief who revokes the genuine root is not contradicted by it where he came first: no more
+    // than a thief is by whom a root was stolen that the authority revoked.
+    let keys = [(&org.root, REVOKED), (&mine, ACTIVE)];
+    let taken = charter(&org.root, 2, &keys, &[&org.root, &mine]);
+    let taken = bundle(3, &[&org.founding, &taken], &mine, &[]);
+    let seen = Bundle::follow(&honest_bundle, &taken);
+    assert!(matches!(seen, Err(FollowError::Fork(_))), "{seen:?}");
+    let unseen = Bundle::follow(&taken, &honest_bundle);
+    assert!(
+        matches!(unseen, Err(FollowError::NotASuccessor { .. })),
+        "{unseen:?}"
+    );
 }
 
 #[test]
@@ -354,4 +369,157 @@ fn a_history_that_left_steps_out_is_followed_and_one_that_has_them_as_well() {
     assert!(newer(&held, &short));
     assert!(newer(&held, &long));
     assert!(newer(&org.bundle(1), &short));
+}
+
+#[test]
+fn a_founding_root_that_was_given_up_cannot_freeze_its_network() {
+    // It is stolen years later, and signs a second beginning.
+    let (one, two) = (Held::root(), Held::root());
+    let keys = [(&one, ACTIVE), (&two, ACTIVE)];
+    let founding = charter(&one, 1, &keys, &[&one, &two]);
+    let again = charter(&one, 1, &[(&one, ACTIVE)], &[&one]);
+    let offered = bundle(9, &[&again], &one, &[]);
+    let is_fork = |held: &Bundle| {
+        matches!(
+            Bundle::follow(held, &offered),
+            Err(FollowError::Fork(Fork::Charter { sequence: 1, .. }))
+        )
+    };
+    let now = TODAY + 30 * DAY;
+    let over = KeyState::Retiring {
+        until: now - SECOND,
+    };
+    let still = KeyState::Retiring { until: now };
+    for (state, expected) in [
+        (ACTIVE, true),
+        (still, true),
+        (over, false),
+        (REVOKED, false),
+    ] {
+        let second = charter(&one, 2, &[(&one, state), (&two, ACTIVE)], &[&two]);
+        let mut held = request(2, &[&founding, &second], &[]);
+        (held.issued, held.expires) = (now, now + DAY);
+        let held = held.sign(&two.key).expect("a sound bundle");
+        assert_eq!(is_fork(&held), expected, "{state:?}");
+    }
+}
+
+#[test]
+fn a_retired_root_that_is_stolen_cannot_freeze_the_network_after_its_time() {
+    // It signs another charter in place of the one that retired it, which it had signed itself.
+    let (one, two, mine) = (Held::root(), Held::root(), Held::root());
+    let founding = charter(&one, 1, &[(&one, ACTIVE)], &[&one]);
+    let keys = [(&one, RETIRING), (&two, ACTIVE)];
+    let retired = charter(&one, 2, &keys, &[&one, &two]);
+    let revoked = charter(&one, 3, &[(&one, REVOKED), (&two, ACTIVE)], &[&two]);
+    let taken = charter(&one, 2, &[(&one, ACTIVE), (&mine, ACTIVE)], &[&one, &mine]);
+    let offered = bundle(9, &[&founding, &taken], &mine, &[]);
+    let is_fork =
+        |held: &Bundle| matches!(Bundle::follow(held, &offered), Err(FollowError::Fork(_)));
+    assert!(is_fork(&bundle(2, &[&founding, &retired], &two, &[])));
+    let mut late = request(3, &[&founding, &retired], &[]);
+    (late.issued, late.expires) = (TODAY + 31 * DAY, TODAY + 32 * DAY);
+    assert!(!is_fork(&late.sign(&two.key).expect("a sound bundle")));
+    assert!(!is_fork(&bundle(
+        3,
+        &[&founding, &retired, &revoked],
+        &two,
+        &[]
+    )));
+}
+
+#[test]
+fn a_thief_who_avoids_the_sequences_of_the_genuine_charters_is_seen() {
+    // The root is stolen. The honest history is 1, 5, 9; his goes through 3, 7 or 12.
+    let org = Org::new();
+    let (two, mine) = (Held::root(), Held::root());
+    let keys = [(&org.root, ACTIVE), (&two, ACTIVE)];
+    let fifth = charter(&org.root, 5, &keys, &[&org.root, &two]);
+    let keys = [(&org.root, ACTIVE), (&two, RETIRING)];
+    let ninth = charter(&org.root, 9, &keys, &[&org.root]);
+    let honest = bundle(9, &[&org.founding, &fifth, &ninth], &org.root, &[]);
+    let keys = [(&org.root, ACTIVE), (&two, REVOKED), (&mine, ACTIVE)];
+    for (after, sequence) in [
+        (&[&org.founding][..], 3),
+        (&[&org.founding], 7),
+        (&[&org.founding, &fifth], 7),
+    ] {
+        let taken = charter(&org.root, sequence, &keys, &[&org.root, &mine]);
+        let charters = [after, &[&taken]].concat();
+        let taken = bundle(99, &charters, &mine, &[]);
+        for (held, offered) in [(&honest, &taken), (&taken, &honest)] {
+            let refused = Bundle::follow(held, offered);
+            assert!(
+                matches!(refused, Err(FollowError::Fork(Fork::Charter { .. }))),
+                "{sequence}: {refused:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn old_bundles_of_an_honest_history_are_no_fork() {
+    // Whoever replays them, in whatever order: each is the past or the future of the other.
+    let (root, two) = (Held::root(), Held::root());
+    let issuing: Vec<Held> = (0..4).map(|_| Held::issuing_below(&root)).collect();
+    let mut history: Vec<Charter> = Vec::new();
+    let mut bundles: Vec<Bundle> = Vec::new();
+    for step in 0..12 {
+        let mut keys: Vec<(&Held, KeyState)> = Vec::new();
+        for (place, held) in issuing.iter().enumerate().take(step / 2 + 1) {
+            let state = [ACTIVE, RETIRING, REVOKED][(step / 2).saturating_sub(place).min(2)];
+            keys.push((held, state));
+        }
+        keys.push((&root, ACTIVE));
+        if step >= 5 {
+            keys.push((&two, if step < 9 { ACTIVE } else { RETIRING }));
+        }
+        let sequence = 1 + step as u64;
+        let added = charter(&root, sequence, &keys, &[&root, &two]);
+        history = Charter::append(&history, added).expect("it follows");
+        let charters: Vec<&Charter> = history.iter().collect();
+        bundles.push(bundle(sequence, &charters, &root, &[]));
+    }
+    for (place, held) in bundles.iter().enumerate() {
+        for (other, offered) in bundles.iter().enumerate() {
+            let found = Bundle::follow(held, offered);
+            let expected = match other.cmp(&place) {
+                std::cmp::Ordering::Greater => newer(held, offered),
+                std::cmp::Ordering::Equal => found == Ok(Follow::Same),
+                std::cmp::Ordering::Less => {
+                    matches!(found, Err(FollowError::CharterRollback { .. }))
+                }
+            };
+            assert!(expected, "{place} -> {other}: {found:?}");
+        }
+    }
+}
+
+#[test]
+fn no_sequence_runs_away_from_the_clock() {
+    // T84: one bundle of a thief with the last of all sequences would end the network.
+    let org = Org::new();
+    assert_eq!(FURTHEST, TODAY.as_secs() + (1 << 32));
+    assert!(
+        request(FURTHEST, &[&org.founding], &[])
+            .sign(&org.issuing.key)
+            .is_ok()
+    );
+    let ahead = |sequence| FormatError::Sequence {
+        sequence,
+        issued: TODAY,
+    };
+    for sequence in [FURTHEST + 1, u64::MAX] {
+        let refused = request(sequence, &[&org.founding], &[]).sign(&org.issuing.key);
+        let Err(SigningError::Refused(refused)) = refused else {
+            panic!("{sequence} is accepted");
+        };
+        assert_eq!(refused, BundleError::Format(ahead(sequence)));
+        assert!(refused.is_limit());
+        let refused =
+            charter_request(&org.root, sequence, &[(&org.root, ACTIVE)]).sign(&[&org.root.key]);
+        assert!(
+            matches!(refused, Err(SigningError::Refused(CharterError::Format(f))) if f == ahead(sequence))
+        );
+    }
 }

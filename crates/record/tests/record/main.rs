@@ -20,6 +20,7 @@ mod charters;
 mod following;
 mod histories;
 mod locations;
+mod making;
 mod properties;
 mod raw;
 mod revocations;

@@ -20,7 +20,7 @@ fn succession_vectors_have_their_stated_outcome() {
 
 #[test]
 fn bundle_vectors_have_their_stated_outcome() {
-    replay("bundle", 34);
+    replay("bundle", 40);
 }
 
 fn replay(folder: &str, count: usize) {

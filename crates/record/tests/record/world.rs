@@ -64,6 +64,8 @@ impl Held {
 }
 
 pub(crate) const ACTIVE: KeyState = KeyState::Active;
+/// The last sequence that what is made today may have.
+pub(crate) const FURTHEST: u64 = TODAY.as_secs() + comity_record::limits::MAX_SEQUENCE_LEAD;
 pub(crate) const NEXT: KeyState = KeyState::Next;
 pub(crate) const REVOKED: KeyState = KeyState::Revoked;
 pub(crate) const RETIRING: KeyState = KeyState::Retiring {
