@@ -8,7 +8,7 @@ use minicbor::Decoder;
 use crate::cbor::{self, FormatError};
 use crate::envelope::read_envelope;
 use crate::limits::{MAX_STATEMENTS, MAX_SUCCESSION_BYTES};
-use crate::succession::{OLD_KEY, StatementError, Succession};
+use crate::succession::{OLD_KEY, StatementError, Succession, UnverifiedSuccession};
 
 /// 1 to 16 succession statements, oldest first, each of which follows the one before.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,30 +73,14 @@ impl SuccessionChain {
         Self(vec![statement])
     }
 
-    /// Reads a history: all signatures are verified.
+    /// Reads a history: all signatures are verified, the oldest first. Of a stranger's, see
+    /// [`UnverifiedSuccessionChain`].
     ///
     /// # Errors
     /// When it is past a limit, not in its one form, or a statement does not hold or does not
     /// follow the one before.
     pub fn parse(bytes: &[u8]) -> Result<Self, SuccessionChainError> {
-        cbor::within("bytes", bytes.len(), MAX_SUCCESSION_BYTES)?;
-        let mut encoded: Vec<&[u8]> = Vec::new();
-        cbor::read_array(bytes, "statements", MAX_STATEMENTS, |d| {
-            encoded.push(d.bytes()?);
-            Ok(())
-        })?;
-        let mut statements: Vec<Succession> = Vec::new();
-        for (index, bytes) in encoded.into_iter().enumerate() {
-            let statement = Succession::parse(bytes)
-                .map_err(|cause| SuccessionChainError::Statement { index, cause })?;
-            check_link(&statements, &statement)
-                .map_err(|fault| SuccessionChainError::Disconnected { index, fault })?;
-            statements.push(statement);
-        }
-        match statements.is_empty() {
-            true => Err(SuccessionChainError::Empty),
-            false => Ok(Self(statements)),
-        }
+        UnverifiedSuccessionChain::parse(bytes)?.verify(|_| false)
     }
 
     /// The keys that what looks like a history says to come from, oldest first, without verifying
@@ -131,7 +115,7 @@ impl SuccessionChain {
     /// # Errors
     /// When it does not follow the last one.
     pub fn push(&mut self, statement: Succession) -> Result<(), LinkFault> {
-        check_link(&self.0, &statement)?;
+        check_link(self.0.iter(), &statement)?;
         self.0.push(statement);
         if self.0.len() > MAX_STATEMENTS {
             self.0.remove(0);
@@ -162,6 +146,80 @@ impl SuccessionChain {
     }
 }
 
+/// A history of which each statement follows the one before, but which nobody may have signed.
+///
+/// A stranger can make fifteen statements about keys of its own and append a sixteenth about
+/// somebody else's: everything that costs no signature is checked first, and then the statement of
+/// the key that one knows, which nobody else can sign.
+#[derive(Clone, Debug)]
+pub struct UnverifiedSuccessionChain(Vec<UnverifiedSuccession>);
+
+impl UnverifiedSuccessionChain {
+    /// Reads a history without verifying a signature.
+    ///
+    /// # Errors
+    /// When it is past a limit, not in its one form, or a statement says what none may say or does
+    /// not follow the one before.
+    pub fn parse(bytes: &[u8]) -> Result<Self, SuccessionChainError> {
+        cbor::within("bytes", bytes.len(), MAX_SUCCESSION_BYTES)?;
+        let mut encoded: Vec<&[u8]> = Vec::new();
+        cbor::read_array(bytes, "statements", MAX_STATEMENTS, |d| {
+            encoded.push(d.bytes()?);
+            Ok(())
+        })?;
+        let mut statements: Vec<UnverifiedSuccession> = Vec::new();
+        for (index, bytes) in encoded.into_iter().enumerate() {
+            let statement = UnverifiedSuccession::read(bytes)
+                .map_err(|cause| SuccessionChainError::Statement { index, cause })?;
+            let before = statements.iter().map(UnverifiedSuccession::claimed);
+            check_link(before, statement.claimed())
+                .map_err(|fault| SuccessionChainError::Disconnected { index, fault })?;
+            statements.push(statement);
+        }
+        match statements.is_empty() {
+            true => Err(SuccessionChainError::Empty),
+            false => Ok(Self(statements)),
+        }
+    }
+
+    /// The identity in which it claims to end.
+    pub fn current(&self) -> NodeId {
+        let last = self.0.last().expect("a chain is never empty");
+        last.claimed().new()
+    }
+
+    /// Verifies all signatures, beginning with those of the first statement whose old key
+    /// `is_known`; those of the statements before it come last.
+    ///
+    /// # Errors
+    /// At the first signature that does not hold.
+    pub fn verify(
+        self,
+        is_known: impl Fn(&NodeId) -> bool,
+    ) -> Result<SuccessionChain, SuccessionChainError> {
+        let known = self.0.iter().position(|s| is_known(&s.claimed().old()));
+        let mut older = self.0;
+        let newer = older.split_off(known.unwrap_or_default());
+        let first = older.len();
+        let newer = verified(newer, first)?;
+        let mut statements = verified(older, 0)?;
+        statements.extend(newer);
+        Ok(SuccessionChain(statements))
+    }
+}
+
+fn verified(
+    statements: Vec<UnverifiedSuccession>,
+    first: usize,
+) -> Result<Vec<Succession>, SuccessionChainError> {
+    let verify = |(place, statement): (usize, UnverifiedSuccession)| {
+        let index = first + place;
+        let verified = statement.verify();
+        verified.map_err(|cause| SuccessionChainError::Statement { index, cause })
+    };
+    statements.into_iter().enumerate().map(verify).collect()
+}
+
 fn claimed_key(statement: &[u8]) -> Option<NodeId> {
     let (payload, [_, _]) = read_envelope(statement).ok()?;
     let mut old = None;
@@ -176,8 +234,11 @@ fn claimed_key(statement: &[u8]) -> Option<NodeId> {
     read.ok().and(old)
 }
 
-fn check_link(before: &[Succession], statement: &Succession) -> Result<(), LinkFault> {
-    let Some(last) = before.last() else {
+fn check_link<'s>(
+    before: impl DoubleEndedIterator<Item = &'s Succession> + Clone,
+    statement: &Succession,
+) -> Result<(), LinkFault> {
+    let Some(last) = before.clone().next_back() else {
         return Ok(());
     };
     if statement.old_spki() != last.new_spki() {
@@ -198,7 +259,7 @@ fn check_link(before: &[Succession], statement: &Succession) -> Result<(), LinkF
     {
         return Err(LinkFault::Commitment);
     }
-    match before.iter().any(|s| s.old() == statement.new()) {
+    match before.into_iter().any(|s| s.old() == statement.new()) {
         true => Err(LinkFault::Returned),
         false => Ok(()),
     }

@@ -28,7 +28,7 @@ mod withdrawal;
 
 pub use bundle::{Bundle, BundleError, BundleRequest, Freshness};
 pub use cbor::FormatError;
-pub use chain::{LinkFault, SuccessionChain, SuccessionChainError};
+pub use chain::{LinkFault, SuccessionChain, SuccessionChainError, UnverifiedSuccessionChain};
 pub use charter::{
     AuthorityKey, Charter, CharterError, CharterKey, CharterRequest, KeyRole, KeyState,
     SuccessorFault,

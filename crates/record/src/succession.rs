@@ -160,23 +160,7 @@ impl Succession {
     /// When it is not in its one form, past a limit, says something that no statement may say, or
     /// is not signed by both keys.
     pub fn parse(bytes: &[u8]) -> Result<Self, StatementError> {
-        cbor::within("bytes", bytes.len(), MAX_STATEMENT_BYTES).map_err(StatementError::Format)?;
-        let (payload, [by_old, by_new]) = read_envelope(bytes)?;
-        let content = read_content(payload)?;
-        content.check()?;
-        let message = cbor::message(DOMAIN, payload);
-        for (key, spki, signature) in [
-            ("old", &content.old_spki, by_old),
-            ("new", &content.new_spki, by_new),
-        ] {
-            verify(spki, &message, signature)
-                .map_err(|cause| StatementError::Signature { key, cause })?;
-        }
-        Ok(Self {
-            content,
-            bytes: bytes.to_vec(),
-            digest: cbor::digest(&message),
-        })
+        UnverifiedSuccession::read(bytes)?.verify()
     }
 
     /// The identity that ends.
@@ -247,6 +231,49 @@ impl Succession {
     /// the same one signed twice is not.
     pub fn digest(&self) -> [u8; 32] {
         self.digest
+    }
+}
+
+/// A statement whose signatures nobody has verified: anybody can have made it.
+#[derive(Clone, Debug)]
+pub(crate) struct UnverifiedSuccession(Succession);
+
+impl UnverifiedSuccession {
+    /// Reads a statement without verifying its signatures.
+    ///
+    /// # Errors
+    /// When it is not in its one form, past a limit, or says something that no statement may say.
+    pub(crate) fn read(bytes: &[u8]) -> Result<Self, StatementError> {
+        cbor::within("bytes", bytes.len(), MAX_STATEMENT_BYTES).map_err(StatementError::Format)?;
+        let (payload, [_, _]) = read_envelope(bytes)?;
+        let content = read_content(payload)?;
+        content.check()?;
+        Ok(Self(Succession {
+            content,
+            bytes: bytes.to_vec(),
+            digest: cbor::digest(&cbor::message(DOMAIN, payload)),
+        }))
+    }
+
+    /// What it claims to say.
+    pub(crate) fn claimed(&self) -> &Succession {
+        &self.0
+    }
+
+    /// # Errors
+    /// When it is not signed by both keys.
+    pub(crate) fn verify(self) -> Result<Succession, StatementError> {
+        let Succession { content, bytes, .. } = &self.0;
+        let (payload, [by_old, by_new]) = read_envelope(bytes)?;
+        let message = cbor::message(DOMAIN, payload);
+        for (key, spki, signature) in [
+            ("old", &content.old_spki, by_old),
+            ("new", &content.new_spki, by_new),
+        ] {
+            verify(spki, &message, signature)
+                .map_err(|cause| StatementError::Signature { key, cause })?;
+        }
+        Ok(self.0)
     }
 }
 

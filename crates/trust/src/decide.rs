@@ -6,8 +6,8 @@
 use std::cell::OnceCell;
 
 use comity_certs::{CLOCK_TOLERANCE, Form, Purpose};
-use comity_identity::{PeerId, UnixTime};
-use comity_record::SuccessionChain;
+use comity_identity::{NodeId, PeerId, UnixTime};
+use comity_record::{SuccessionChain, UnverifiedSuccessionChain};
 
 use crate::authority::{self, CaRefusal, Vouched};
 use crate::edit::Edit;
@@ -345,11 +345,23 @@ impl<'q> Decision<'q> {
         if candidates.is_empty() {
             return Ok(None);
         }
-        let history = SuccessionChain::parse(stapled).map_err(|_| SuccessionFault::Malformed)?;
-        if history.current() != presented {
-            let current = history.current();
+        let claimed =
+            UnverifiedSuccessionChain::parse(stapled).map_err(|_| SuccessionFault::Malformed)?;
+        if claimed.current() != presented {
+            let current = claimed.current();
             return Err(SuccessionFault::OtherKey { current });
         }
+        // A stranger's statements about its own keys are not worth a signature before the one that
+        // a key of ours must have signed.
+        let is_ours = |key: &NodeId| {
+            let mut entries = candidates
+                .iter()
+                .filter_map(|line| query.known.entry(*line));
+            entries.any(|entry| entry.node() == Some(*key))
+        };
+        let history = claimed
+            .verify(is_ours)
+            .map_err(|_| SuccessionFault::Malformed)?;
         let offer = Offer {
             known: query.known,
             history: &history,
@@ -942,6 +954,10 @@ impl<'q> Decision<'q> {
         let grants = &mut recognition.grants;
         for (_, entry) in entries.iter().filter(|(_, e)| !e.is_over(query.now)) {
             grants.add_local(entry, query.networks);
+            // What an entry grants ends with it, whatever recognised the peer: the connection is
+            // judged anew then.
+            let end = entry.attributes.not_after.unwrap_or(UnixTime::NEVER);
+            recognition.ends = recognition.ends.min(end);
         }
         for member in self.members().live() {
             grants.add_membership(member, query.networks);

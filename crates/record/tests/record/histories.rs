@@ -4,11 +4,11 @@ use comity_identity::{Algorithm, KeyHash, NodeId, Signer};
 use comity_record::limits::{MAX_STATEMENTS, MAX_SUCCESSION_BYTES};
 use comity_record::{
     FormatError, LinkFault, StatementError, Succession, SuccessionChain, SuccessionChainError,
-    SuccessionRequest,
+    SuccessionRequest, UnverifiedSuccessionChain,
 };
 
 use crate::certificates::TestKey;
-use crate::raw::encoded;
+use crate::raw::{self, Raw, SUCCESSION, bytes, encoded, number};
 use crate::world::{after, first, key};
 
 /// A history of `steps` changes, each statement as large as they come.
@@ -224,6 +224,88 @@ fn one_bad_statement_refuses_the_history_and_is_named() {
             cause: StatementError::Signature { .. }
         })
     ));
+}
+
+/// Fifteen statements of a stranger about keys of its own, and a sixteenth that it signed for a known
+/// key. The first is not signed either, which shows where reading began.
+#[test]
+fn a_strangers_history_costs_no_signature_before_the_one_of_the_known_key() {
+    let known = key();
+    let keys: Vec<TestKey> = (0..=MAX_STATEMENTS).map(|_| key()).collect();
+    let sound = first().sign(&keys[0], &keys[1]).expect("sound");
+    let mut previous: Option<[u8; 32]> = None;
+    let mut forged = Vec::new();
+    for step in 0..MAX_STATEMENTS {
+        let named = |place: usize| match place == MAX_STATEMENTS - 1 {
+            true => bytes(known.spki()),
+            false => bytes(keys[place].spki()),
+        };
+        let mut raw = Raw::of(sound.bytes())
+            .with(3, named(step))
+            .with(4, named(step + 1))
+            .with(5, number(step as u64 + 1));
+        if let Some(digest) = &previous {
+            raw = raw.with(6, bytes(digest));
+        }
+        let message = raw::message(SUCCESSION, &raw.payload());
+        previous = Some(*KeyHash::of_spki(&message).as_bytes());
+        let by_old = if step == 0 { 2 } else { step };
+        forged.push(raw.signed(SUCCESSION, &[&keys[by_old], &keys[step + 1]]));
+    }
+    let history = encoded(|e| {
+        drop(e.array(forged.len() as u64));
+        for statement in &forged {
+            drop(e.bytes(statement));
+        }
+    });
+    let known = NodeId::of_spki(known.spki());
+    let refused = |is_known: &dyn Fn(&NodeId) -> bool| {
+        let read = UnverifiedSuccessionChain::parse(&history).expect("each follows the one before");
+        assert_eq!(read.current(), NodeId::of_spki(keys[16].spki()));
+        match read.verify(is_known) {
+            Err(SuccessionChainError::Statement { index, cause }) => (index, cause),
+            other => panic!("{other:?}"),
+        }
+    };
+    for (is_known, place) in [(true, 15), (false, 0)] {
+        let (index, cause) = refused(&|key| is_known && *key == known);
+        assert_eq!(index, place);
+        assert!(matches!(
+            cause,
+            StatementError::Signature { key: "old", .. }
+        ));
+    }
+}
+
+#[test]
+fn what_costs_no_signature_is_checked_first() {
+    let (_, statements) = history(3);
+    let mut forged = statements[0].bytes().to_vec();
+    let last = forged.len() - 1;
+    forged[last] ^= 1;
+    // The second is missing, and the signature of the first is wrong.
+    let bytes = encoded(|e| {
+        drop(e.array(2));
+        drop(e.bytes(&forged));
+        drop(e.bytes(statements[2].bytes()));
+    });
+    let (index, fault) = (1, LinkFault::Key);
+    assert_eq!(
+        SuccessionChain::parse(&bytes),
+        Err(SuccessionChainError::Disconnected { index, fault })
+    );
+}
+
+#[test]
+fn a_genuine_history_is_verified_from_any_key_of_it() {
+    let (keys, statements) = history(4);
+    let bytes = encode(&statements.iter().collect::<Vec<_>>());
+    for key in &keys {
+        let key = NodeId::of_spki(key.spki());
+        let read = UnverifiedSuccessionChain::parse(&bytes).expect("sound");
+        let chain = read.verify(|known| *known == key).expect("genuine");
+        assert_eq!(chain.statements(), statements);
+    }
 }
 
 #[test]
