@@ -37,7 +37,8 @@ pub struct Membership {
     pub label: String,
     /// The roles that the cross-certificate attests.
     pub roles: Vec<String>,
-    /// The last second of the path, the leaf and the authority's certificate included.
+    /// The last second of the path, the leaf, the authority's certificate and the overlap of keys that
+    /// are being retired included.
     pub not_after: UnixTime,
     /// The cross-certificate: its issuer's key, its serial number, and what it says.
     pub cross: CrossCertificate,
@@ -133,9 +134,10 @@ impl Members {
     }
 
     fn judge(&mut self, query: &Query<'_>, authority: &Authority, path: CrossPath) {
-        if let Err(fault) = registry_agrees(query, authority, &path) {
-            return self.refused.push(*fault);
-        }
+        let keys_end = match registry_agrees(query, authority, &path) {
+            Ok(keys_end) => keys_end,
+            Err(fault) => return self.refused.push(*fault),
+        };
         let network = authority.id();
         let doubt = match query.phase {
             // Who was recognised stays until something is withdrawn or ends.
@@ -150,7 +152,7 @@ impl Members {
             network,
             label: authority.label.clone(),
             roles: metadata.map(|m| m.roles().to_vec()).unwrap_or_default(),
-            not_after: path.not_after,
+            not_after: path.not_after.min(keys_end),
             cross: path.cross,
         };
         self.valid.push(Member { membership, doubt });
@@ -229,11 +231,12 @@ fn rollover(query: &Query<'_>) -> Rollover {
     }
 }
 
+/// Whether the path counts here, and the last second until which its keys are the authorities' own.
 fn registry_agrees(
     query: &Query<'_>,
     authority: &Authority,
     path: &CrossPath,
-) -> Result<(), Box<Fault>> {
+) -> Result<UnixTime, Box<Fault>> {
     let native = query.chain.form() == Form::Native;
     if native && query.chain.peer_id().key_hash() != path.cross.key {
         let evidence = Evidence::OtherMember {
@@ -248,6 +251,7 @@ fn registry_agrees(
     authority
         .key_counts(path.cross.issuer_key, query.now)
         .map_err(|doubt| Box::new(doubted(authority, doubt)))?;
+    let mut ends = authority.key_ends(path.cross.issuer_key);
     let is_cross = |issued: &Issued| {
         issued.issuer_key == path.cross.issuer_key && issued.serial == path.cross.serial
     };
@@ -269,9 +273,10 @@ fn registry_agrees(
                 }
                 _ => not_withdrawn(owner, issued)?,
             }
+            ends = ends.min(owner.key_ends(issued.issuer_key));
         }
     }
-    Ok(())
+    Ok(ends)
 }
 
 fn revoked_here(query: &Query<'_>, keys: &[KeyHash]) -> Option<usize> {

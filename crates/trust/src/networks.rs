@@ -121,6 +121,16 @@ impl Authority {
         }
     }
 
+    /// The last second for which what the key signed counts, as far as its state in the charter says:
+    /// the end of its overlap if it is being retired. A connection must not outlive it, since nothing
+    /// in the bundle changes at that second which would have it looked at again.
+    pub fn key_ends(&self, key: KeyHash) -> UnixTime {
+        match self.bundle.key_state(&key) {
+            Some(KeyState::Retiring { until }) => until,
+            _ => UnixTime::NEVER,
+        }
+    }
+
     /// Whether it withdrew a certificate, or any for its key, in whatever bundle. What its keys did
     /// not issue is not for it to withdraw: that is for the caller to ask.
     pub fn withdrew(&self, issued: &Issued) -> bool {

@@ -288,6 +288,62 @@ fn a_retiring_issuer_counts_until_its_end_and_not_one_second_longer() {
 }
 
 #[test]
+fn whoever_connects_by_a_retiring_key_does_not_stay_connected_after_its_end() {
+    let mut corp = Organisation::new("corp");
+    let member = Member::of(&corp, &["reader"]);
+    let until = NOW + DAY;
+    corp.set_state(0, KeyState::Retiring { until });
+    let networks = recognising(&corp);
+    let presented = member.dialling();
+    let pinned = known(&[format!("both ops {}", pin(&presented))]);
+    // Recognised by the cross-certificate, or by a pin beside which it grants.
+    for known in [nobody(), pinned] {
+        let ask = Ask::accept(Mode::Enroll, &presented, known).networks(&networks);
+        for phase in [Phase::Gate, Phase::Established] {
+            let peer = ask.clone().phase(phase).accepted();
+            assert_eq!(peer.ends, until, "{phase:?} {}", peer.how.token());
+            assert_eq!(peer.memberships[0].not_after, until);
+        }
+    }
+}
+
+#[test]
+fn a_partner_below_a_root_that_retires_does_not_stay_connected_after_its_end() {
+    let (ours, partner) = (Organisation::new("ours"), Organisation::new("partner"));
+    let presented = chain(&cross_certified(&ours, &partner));
+    let until = NOW + DAY;
+    // The key is listed by whoever runs it now.
+    let mut theirs = Organisation::new("theirs");
+    theirs.claim(&partner.root.key);
+    theirs.set_state(1, KeyState::Retiring { until });
+    let networks = networks(vec![
+        ours.authority(Standing::Recognised),
+        theirs.authority(Standing::Followed),
+    ]);
+    let ask = accept(&presented, &networks);
+    assert_eq!(ask.accepted().ends, until);
+    let refusal = ask.at(until + SECOND).refused();
+    assert_eq!(refusal.reason, Reason::Expired);
+}
+
+#[test]
+fn an_entry_that_grants_ends_the_connection_that_another_one_recognised() {
+    let node = Node::new();
+    let presented = chain(&node.dial.chain);
+    let end = NOW + DAY;
+    let lines = [
+        format!("both ops {}", pin(&presented)),
+        format!("accept guest {} for=pg not-after={end}", pin(&presented)),
+    ];
+    let ask = Ask::accept(Mode::Enroll, &presented, known(&lines));
+    let peer = ask.accepted();
+    assert!(peer.grants.service("pg"));
+    assert_eq!((peer.how, peer.ends), (How::Pin { line: 2 }, end));
+    let later = ask.at(end + SECOND).accepted();
+    assert!(later.grants.is_empty() && later.ends > end);
+}
+
+#[test]
 fn a_revoked_issuer_takes_its_members_along_and_the_next_one_recognises_new_ones() {
     let mut corp = Organisation::new("corp");
     let before = Member::of(&corp, &["reader"]);
