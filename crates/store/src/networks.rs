@@ -74,7 +74,7 @@ pub struct NetworkRecord {
     /// When it was entered.
     #[serde(with = "crate::as_text")]
     pub added: UnixTime,
-    /// When somebody last showed its newest bundle.
+    /// When its newest bundle was last had from where one asks for it.
     #[serde(with = "crate::as_text")]
     pub refreshed: UnixTime,
     /// Where the operator said its bundle is, besides the places that it names itself.
@@ -226,7 +226,7 @@ impl NetworkStore {
         })
     }
 
-    /// Takes a bundle that somebody shows, whoever it is: it proves itself.
+    /// Takes the bundle that was given where one asks for it, and remembers that one has asked.
     ///
     /// # Errors
     /// When it does not hold, is older than what is held, or contradicts it
@@ -238,9 +238,34 @@ impl NetworkStore {
         bytes: &[u8],
         now: UnixTime,
     ) -> Result<Updated, NetworkError> {
+        self.take_from(network, bytes, true, now)
+    }
+
+    /// Takes a bundle that somebody shows, whoever it is: it proves itself. That there is no newer one
+    /// it does not prove, so it is asked for as soon as before: a member who was removed could show
+    /// an old one for ever.
+    ///
+    /// # Errors
+    /// As [`NetworkStore::update_bundle`].
+    pub fn hear_bundle(
+        &self,
+        network: &NodeId,
+        bytes: &[u8],
+        now: UnixTime,
+    ) -> Result<Updated, NetworkError> {
+        self.take_from(network, bytes, false, now)
+    }
+
+    fn take_from(
+        &self,
+        network: &NodeId,
+        bytes: &[u8],
+        asked: bool,
+        now: UnixTime,
+    ) -> Result<Updated, NetworkError> {
         if let Some(held) = self.find(network)?
             && held.bundle == bytes
-            && now < held.refreshed + REFRESH_NOTED
+            && (!asked || now < held.refreshed + REFRESH_NOTED)
         {
             return Ok(Updated::Same);
         }
@@ -248,7 +273,11 @@ impl NetworkStore {
         self.change("network-bundle", network, |all| {
             let record = find_mut(all, network)?;
             let held = verified(network, &record.bundle)?;
+            let before = record.refreshed;
             let outcome = take(record, &held, &offered, now);
+            if !asked {
+                record.refreshed = before;
+            }
             Ok((outcome, format!("sequence {}", offered.sequence())))
         })?
     }
@@ -379,7 +408,7 @@ impl NetworkStore {
     }
 }
 
-/// That somebody has shown the bundle that is held is written down at most this often.
+/// That one has asked and was given the bundle that is held is written down at most this often.
 const REFRESH_NOTED: std::time::Duration = std::time::Duration::from_secs(3600);
 
 impl NetworkStore {

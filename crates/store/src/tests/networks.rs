@@ -144,6 +144,26 @@ fn a_newer_bundle_is_taken_and_an_older_one_refused() {
 }
 
 #[test]
+fn a_removed_member_who_shows_an_old_bundle_keeps_nobody_from_asking() {
+    let test = TestHome::in_memory();
+    let store = store(&test.home);
+    let one = org(1);
+    store.add(record(one, "one", 5)).expect("entered");
+    let entered = store.find(&one.id).expect("read").expect("there").refreshed;
+    let (held, newer) = (bundle(one, 5, &[]), bundle(one, 6, &[]));
+    for (bytes, updated) in [(&held, Updated::Same), (&newer, Updated::Newer)] {
+        let heard = store.hear_bundle(&one.id, bytes, entered + HOUR * 20);
+        assert_eq!(heard.expect("sound"), updated);
+        let record = store.find(&one.id).expect("read").expect("there");
+        assert_eq!((&record.bundle, record.refreshed), (bytes, entered));
+    }
+    let asked = store.update_bundle(&one.id, &newer, entered + HOUR * 21);
+    assert_eq!(asked.expect("sound"), Updated::Same);
+    let record = store.find(&one.id).expect("read").expect("there");
+    assert_eq!(record.refreshed, entered + HOUR * 21);
+}
+
+#[test]
 fn what_a_later_bundle_leaves_out_stays_withdrawn() {
     let test = TestHome::in_memory();
     let store = store(&test.home);
