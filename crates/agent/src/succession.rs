@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use comity_authority::{Authority, AuthorityError};
 use comity_certs::{MintError, RootRequest, mint_root};
-use comity_identity::{KeyHash, NodeId, Signer, UnixTime};
+use comity_identity::{Fingerprint, KeyHash, NodeId, Signer, UnixTime};
 use comity_keys::{KeyError, NoPassphrase, SoftwareKey, needs_passphrase};
 use comity_record::{
     KeyRevocation, KeyRevocationRequest, LinkFault, SigningError, StatementError, Succession,
@@ -232,10 +232,16 @@ pub fn reissue_membership(
     if let Some(history) = &history {
         name_ourselves(&mut authority, history, now)?;
     }
-    let Some(grant) = authority.renew(&root, history.as_ref(), now)? else {
+    let networks = NetworkStore::new(home, command);
+    let held = networks.find(&network)?.map(|record| record.membership);
+    let held: Vec<Fingerprint> = held
+        .iter()
+        .flatten()
+        .map(|der| Fingerprint::of_certificate(der))
+        .collect();
+    let Some(grant) = authority.renew(&root, history.as_ref(), &held, now)? else {
         return Ok(false);
     };
-    let networks = NetworkStore::new(home, command);
     networks.update_bundle(&network, &grant.bundle, now)?;
     networks.set_membership(&network, grant.membership)?;
     Ok(true)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use comity_certs::{Anchor, CrossRequest, Metadata, is_label, mint_cross, read_root};
-use comity_identity::{KeyHash, NodeId, UnixTime};
+use comity_identity::{Fingerprint, KeyHash, NodeId, UnixTime};
 use comity_record::{KeyState, Succession, SuccessionChain};
 use comity_store::{IssuedCertificate, IssuedSession, Reservation, Serial};
 
@@ -75,9 +75,10 @@ impl Authority {
     }
 
     /// Renews the membership of a root's holder if it wants renewal: two thirds of it are over, or
-    /// its issuing key is no longer in use. Whoever is no member, and proves by `succession` that its
-    /// key follows a member's, gets that one's membership; the old key's ends with the overlap of
-    /// the statement.
+    /// its issuing key is no longer in use. One that is not among `presented`, as after it was lost on
+    /// its way, is given again as it is. Whoever is no member, and proves by `succession` that its key
+    /// follows a member's, gets that one's membership; the old key's ends with the overlap of the
+    /// statement.
     ///
     /// # Errors
     /// [`AuthorityError::NotFound`] for a stranger, [`AuthorityError::Withdrawn`] for a key that was
@@ -87,6 +88,7 @@ impl Authority {
         &mut self,
         root: &[u8],
         succession: Option<&SuccessionChain>,
+        presented: &[Fingerprint],
         now: UnixTime,
     ) -> Result<Option<Grant>, AuthorityError> {
         self.reload()?;
@@ -96,7 +98,10 @@ impl Authority {
         drop(session);
         if let Some(held) = held.last() {
             if self.still_good(held, now) {
-                return Ok(None);
+                return match presented.contains(&Fingerprint::of_certificate(&held.der)) {
+                    true => Ok(None),
+                    false => self.grant(held).map(Some),
+                };
             }
             let wanted = Wanted::again(held)?;
             return self.admit(root, &holder, &wanted, None, now).map(Some);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use comity_authority::{Admission, Authority, AuthorityError, MEMBER, Selector};
 use comity_certs::{Anchor, Metadata};
-use comity_identity::{KeyHash, NodeId, PeerId, UnixTime};
+use comity_identity::{Fingerprint, KeyHash, NodeId, PeerId, UnixTime};
 use comity_record::SuccessionChain;
 use comity_store::{AuthorityFiles, Home, PeerStore, StoreError};
 use comity_tls::network::{Grant, Issuer};
@@ -102,6 +102,7 @@ impl Issuer for HomeIssuer {
         network: &NodeId,
         root: &[u8],
         succession: Option<&SuccessionChain>,
+        presented: &[Fingerprint],
         now: UnixTime,
     ) -> Result<Option<Grant>, Reason> {
         let mut authority = match self.open(network) {
@@ -109,7 +110,7 @@ impl Issuer for HomeIssuer {
             Err(Reason::WrongNetwork) => return Ok(None),
             opened => opened?,
         };
-        let renewed = authority.renew(root, succession, now);
+        let renewed = authority.renew(root, succession, presented, now);
         let renewed = renewed.map_err(|error| reason(network, &error))?;
         Ok(renewed.map(|grant| handed_out(network, grant)))
     }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use comity_authority::{Authority, AuthorityError};
-use comity_identity::NodeId;
+use comity_identity::{Fingerprint, NodeId};
 use comity_record::SuccessionChain;
 use comity_store::{AuthorityFiles, Home};
 use comity_tls::Endpoint;
@@ -95,14 +95,19 @@ pub fn renew_own(home: &Home, endpoint: &Endpoint, network: NodeId) -> Result<()
     let record = endpoint.networks().find(&network);
     let record = record.map_err(|error| error.to_string())?;
     // An authority need not have its own node among its members.
-    if record.is_none_or(|record| record.membership.is_empty()) {
+    let held = record.map(|record| record.membership).unwrap_or_default();
+    if held.is_empty() {
         return Ok(());
     }
+    let held: Vec<Fingerprint> = held
+        .iter()
+        .map(|der| Fingerprint::of_certificate(der))
+        .collect();
     let succession = history(home)?;
     let (credentials, now) = (endpoint.credentials(), endpoint.clock().now());
     let mut authority =
         Authority::open(home, network, COMMAND).map_err(|error| error.to_string())?;
-    match authority.renew(credentials.root(), succession.as_ref(), now) {
+    match authority.renew(credentials.root(), succession.as_ref(), &held, now) {
         Ok(None) => Ok(()),
         Ok(Some(grant)) => {
             let grant = handed_out(&network, grant);

@@ -224,9 +224,9 @@ fn nobody_is_admitted_to_a_network_of_others_or_with_a_key_that_was_withdrawn() 
         .expect("withdrawn");
     assert_eq!(refused(&network, &root), Some(Reason::Revoked));
     // Another authority may be asked for its networks, too, and simply has nothing to say.
-    assert_eq!(issuer.renew(&elsewhere, &root, None, TODAY), Ok(None));
+    assert_eq!(issuer.renew(&elsewhere, &root, None, &[], TODAY), Ok(None));
     let (unknown, _) = stranger();
-    let renewed = issuer.renew(&network, &unknown, None, TODAY);
+    let renewed = issuer.renew(&network, &unknown, None, &[], TODAY);
     assert_eq!(renewed, Err(Reason::NotAuthorised));
 }
 

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use comity_certs::{AuthorityRootRequest, mint_authority_root};
-use comity_identity::KeyHash;
+use comity_identity::{Fingerprint, KeyHash};
 use comity_record::{SuccessionChain, SuccessionRequest};
 
 use super::world::{DAY, HOUR, NOW, Node, World, admission, key};
-use crate::{Admission, AuthorityError, MEMBER_LIFETIME, MemberState, Selector};
+use crate::{Admission, AuthorityError, Grant, MEMBER_LIFETIME, MemberState, Selector};
 
 #[test]
 fn a_member_is_recognised_by_whoever_has_the_bundle() {
@@ -169,7 +169,7 @@ fn renewal_comes_at_two_thirds_and_for_members_only() {
     let mut world = World::new();
     let node = Node::new();
     assert!(matches!(
-        world.authority.renew(&node.root, None, NOW),
+        world.authority.renew(&node.root, None, &[], NOW),
         Err(AuthorityError::NotFound(_))
     ));
     let first = world
@@ -181,13 +181,13 @@ fn renewal_comes_at_two_thirds_and_for_members_only() {
     assert!(
         world
             .authority
-            .renew(&node.root, None, early)
+            .renew(&node.root, None, &shown(&first), early)
             .expect("no need")
             .is_none()
     );
     let renewed = world
         .authority
-        .renew(&node.root, None, due)
+        .renew(&node.root, None, &[], due)
         .expect("due")
         .expect("a grant");
     assert_ne!(renewed.serial, first.serial);
@@ -200,9 +200,45 @@ fn renewal_comes_at_two_thirds_and_for_members_only() {
         .withdraw(&Selector::Key(node.hash()), "left", due)
         .expect("withdrawn");
     assert!(matches!(
-        world.authority.renew(&node.root, None, due),
+        world.authority.renew(&node.root, None, &[], due),
         Err(AuthorityError::NotFound(_))
     ));
+}
+
+#[test]
+fn a_renewed_membership_that_was_lost_on_its_way_is_given_again() {
+    let mut world = World::new();
+    let node = Node::new();
+    let first = world
+        .authority
+        .certify(&node.root, &admission("one"), NOW)
+        .expect("a grant");
+    let late = NOW + MEMBER_LIFETIME - DAY;
+    let mut renewal = |presented: &[Fingerprint]| {
+        let renewed = world.authority.renew(&node.root, None, presented, late);
+        renewed.expect("a member")
+    };
+    let lost = renewal(&shown(&first)).expect("due");
+    assert_ne!(lost.serial, first.serial);
+    // The connection broke before it came: the member still shows the old one.
+    let again = renewal(&shown(&first)).expect("given again");
+    assert_eq!(again.membership, lost.membership);
+    assert_eq!(renewal(&shown(&lost)), None);
+    // A key that follows a member's loses its first membership as easily.
+    let node = Node::new();
+    let first = world
+        .authority
+        .certify(&node.root, &admission("two"), NOW)
+        .expect("a grant");
+    let (new, chain) = succeed(node, None);
+    let mut renewal = |presented: &[Fingerprint]| {
+        let renewed = (world.authority).renew(&new.0.root, Some(&chain), presented, NOW);
+        renewed.expect("followed")
+    };
+    let lost = renewal(&shown(&first)).expect("a grant");
+    let again = renewal(&shown(&first)).expect("given again");
+    assert_eq!(again.membership, lost.membership);
+    assert_eq!(renewal(&shown(&lost)), None);
 }
 
 #[test]
@@ -214,7 +250,9 @@ fn a_member_that_changes_its_key_stays_one_and_the_old_key_ends_with_the_overlap
         .certify(&old.root, &admission("one"), NOW)
         .expect("a grant");
     let (new, chain) = succeed(old, None);
-    let grant = world.authority.renew(&new.0.root, Some(&chain), NOW + HOUR);
+    let grant = world
+        .authority
+        .renew(&new.0.root, Some(&chain), &[], NOW + HOUR);
     let grant = grant.expect("followed").expect("a grant");
     let path = new.0.path(&grant, NOW + HOUR);
     assert_eq!(path.cross.metadata.expect("metadata").roles(), ["backup"]);
@@ -222,7 +260,7 @@ fn a_member_that_changes_its_key_stays_one_and_the_old_key_ends_with_the_overlap
     assert!(
         world
             .again()
-            .renew(&new.0.root, Some(&chain), NOW + HOUR)
+            .renew(&new.0.root, Some(&chain), &shown(&grant), NOW + HOUR)
             .expect("no need")
             .is_none()
     );
@@ -278,7 +316,7 @@ fn a_successor_that_was_not_committed_to_gets_nothing() {
         .expect("a grant");
     let committed = KeyHash::of_spki(old.next.spki());
     let (thief, chain) = succeed(old, Some(key()));
-    match world.authority.renew(&thief.0.root, Some(&chain), NOW) {
+    match world.authority.renew(&thief.0.root, Some(&chain), &[], NOW) {
         Err(AuthorityError::Forked { known, claimed, .. }) => {
             assert_eq!((known, claimed), (committed, thief.0.id()));
         }
@@ -307,11 +345,11 @@ fn of_two_successors_the_first_stays_the_one() {
         |new: &Node| SuccessionChain::new(statement(None).sign(&old, &new.key).expect("signed"));
     world
         .authority
-        .renew(&first.root, Some(&chain(&first)), NOW)
+        .renew(&first.root, Some(&chain(&first)), &[], NOW)
         .expect("followed");
     match world
         .authority
-        .renew(&second.root, Some(&chain(&second)), NOW)
+        .renew(&second.root, Some(&chain(&second)), &[], NOW)
     {
         Err(AuthorityError::Forked { known, .. }) => assert_eq!(known, first.hash()),
         other => panic!("{other:?}"),
@@ -328,12 +366,14 @@ fn a_statement_about_somebody_else_or_another_network_helps_nobody() {
         .expect("a grant");
     let ((new, _), chain) = succeed(stranger, None);
     assert!(matches!(
-        world.authority.renew(&new.root, Some(&chain), NOW),
+        world.authority.renew(&new.root, Some(&chain), &[], NOW),
         Err(AuthorityError::NoSuccessor(_))
     ));
     // A statement that ends at another key than the one that shows it.
     assert!(matches!(
-        world.authority.renew(&Node::new().root, Some(&chain), NOW),
+        world
+            .authority
+            .renew(&Node::new().root, Some(&chain), &[], NOW),
         Err(AuthorityError::NoSuccessor(_))
     ));
     let other = comity_identity::NodeId::of_spki(b"another network");
@@ -342,9 +382,12 @@ fn a_statement_about_somebody_else_or_another_network_helps_nobody() {
         .sign(&member.key, &successor.key)
         .expect("signed");
     assert!(matches!(
-        world
-            .authority
-            .renew(&successor.root, Some(&SuccessionChain::new(statement)), NOW),
+        world.authority.renew(
+            &successor.root,
+            Some(&SuccessionChain::new(statement)),
+            &[],
+            NOW
+        ),
         Err(AuthorityError::NoSuccessor(_))
     ));
 }
@@ -370,4 +413,12 @@ fn statement(network: Option<comity_identity::NodeId>) -> SuccessionRequest {
         next: None,
         reason: None,
     }
+}
+
+/// What a node presents that has this membership.
+fn shown(grant: &Grant) -> Vec<Fingerprint> {
+    let membership = grant.membership.iter();
+    membership
+        .map(|der| Fingerprint::of_certificate(der))
+        .collect()
 }

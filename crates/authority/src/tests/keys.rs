@@ -48,7 +48,7 @@ fn an_issuing_key_is_announced_used_retired_and_dropped_and_members_stay_members
     // Whoever asks gets one by the new key.
     let mut other = world.again();
     let renewed = other
-        .renew(&node.root, None, NOW + DAY)
+        .renew(&node.root, None, &[], NOW + DAY)
         .expect("due")
         .expect("a grant");
     node.path(&renewed, NOW + DAY);

@@ -7,7 +7,7 @@ use comity_certs::{
     AuthorityRootRequest, CrossRequest, IssuingRequest, Metadata, mint_authority_root, mint_cross,
     mint_issuing,
 };
-use comity_identity::{Algorithm, NodeId, Signer, UnixTime};
+use comity_identity::{Algorithm, Fingerprint, NodeId, Signer, UnixTime};
 use comity_record::{
     Bundle, BundleRequest, CharterKey, CharterRequest, KeyState, SuccessionChain, Withdrawal,
     WithdrawnWhat,
@@ -207,6 +207,7 @@ impl Issuer for Network {
         network: &NodeId,
         root: &[u8],
         _succession: Option<&SuccessionChain>,
+        _presented: &[Fingerprint],
         _now: UnixTime,
     ) -> Result<Option<Grant>, Reason> {
         let renews = self.state().renews && *network == self.id();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_certs::PresentedChain;
-use comity_identity::NodeId;
+use comity_identity::{Fingerprint, NodeId};
 use comity_record::{FollowError, SuccessionChain};
 use comity_store::{NetworkError, Snapshot};
 use comity_trust::{Reason, Recognition};
@@ -112,6 +112,7 @@ where
             about: None,
             chain: Some(chain),
             renewals: HashMap::new(),
+            given: Vec::new(),
             recognised,
             snapshots,
         };
@@ -145,6 +146,7 @@ where
             about,
             chain: None,
             renewals: HashMap::new(),
+            given: Vec::new(),
             recognised,
             snapshots,
         };
@@ -160,6 +162,8 @@ struct Desk {
     chain: Option<Arc<PresentedChain>>,
     /// When an issuer was asked last.
     renewals: HashMap<NodeId, Instant>,
+    /// What it got here: it has not shown these, and has them.
+    given: Vec<Fingerprint>,
     recognised: Recognised,
     snapshots: watch::Receiver<Arc<Snapshot>>,
 }
@@ -272,12 +276,14 @@ impl Desk {
         }
         self.renewals.insert(network, Instant::now());
         let (endpoint, peer) = (self.endpoint.clone(), self.recognised.now().peer);
+        let mut presented = chain.fingerprints().to_vec();
+        presented.extend(&self.given);
         let renewed = tokio::task::spawn_blocking(move || {
             let root = root_of(&chain)?;
             let staple = chain.leaf().succession.as_deref();
             let succession = staple.and_then(|bytes| SuccessionChain::parse(bytes).ok());
             let (issuer, now) = (endpoint.issuer.get()?, endpoint.clock.now());
-            match issuer.renew(&network, root, succession.as_ref(), now) {
+            match issuer.renew(&network, root, succession.as_ref(), &presented, now) {
                 Ok(grant) => grant,
                 Err(reason) => {
                     tracing::info!(
@@ -288,7 +294,11 @@ impl Desk {
                 }
             }
         });
-        renewed.await.ok().flatten()
+        let grant = renewed.await.ok().flatten()?;
+        let membership = grant.membership.iter();
+        self.given
+            .extend(membership.map(|der| Fingerprint::of_certificate(der)));
+        Some(grant)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use comity_certs::{ChainError, CrossError, CrossPath, PresentedChain, Purpose, Rollover};
-use comity_identity::{NodeId, UnixTime};
+use comity_identity::{Fingerprint, NodeId, UnixTime};
 use comity_record::{Bundle, BundleError, SuccessionChain};
 use comity_trust::Reason;
 use thiserror::Error;
@@ -32,6 +32,9 @@ pub trait Issuer: Send + Sync {
     /// Renews the membership of the node of `root`, if it is a member and its membership wants
     /// renewal. A node with another key than before proves by `succession` whose place it takes.
     ///
+    /// `presented` are the certificates that it has shown. A membership that is not among them was
+    /// perhaps lost on its way, and is given again.
+    ///
     /// # Errors
     /// Why the peer gets none. It is not told.
     fn renew(
@@ -39,6 +42,7 @@ pub trait Issuer: Send + Sync {
         network: &NodeId,
         root: &[u8],
         succession: Option<&SuccessionChain>,
+        presented: &[Fingerprint],
         now: UnixTime,
     ) -> Result<Option<Grant>, Reason>;
 }
