@@ -68,6 +68,9 @@ const SUCCESSION: &str = "succession";
 /// In the audit log: an entry is frozen.
 const FORKED: &str = "forked";
 
+/// In the audit log: an entry learned the next key of its peer.
+const NEXT_NOTED: &str = "next-key";
+
 /// What a decision rests on besides the peer's chain.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Memory<'a> {
@@ -153,12 +156,23 @@ impl Matter {
         if recording(&verdict).is_none() {
             return accepted(verdict, snapshot.epoch);
         }
-        let (verdict, after) = self.endpoint.store.decide_and_record(|known| {
+        // What is to be completed, by the last decision that was taken.
+        let mut completed = completes(&verdict).then_some(verdict);
+        let recorded = self.endpoint.store.decide_and_record(|known| {
             let networks = &snapshot.networks;
             let verdict = self.decide(chain, Memory { known, networks }, Phase::Gate, now);
             let change = recording(&verdict);
+            completed = completes(&verdict).then(|| verdict.clone());
             (verdict, change)
-        })?;
+        });
+        let (verdict, after) = match (recorded, completed) {
+            // Whom we know already is recognised, whether or not the file can be written.
+            (Err(error), Some(verdict)) => {
+                tracing::debug!(%error, "the next key of a known peer could not be noted");
+                return accepted(verdict, snapshot.epoch);
+            }
+            (recorded, _) => recorded?,
+        };
         raise_alarm(&verdict);
         accepted(verdict, after.epoch)
     }
@@ -217,6 +231,12 @@ impl Matter {
     }
 }
 
+/// Whether all that is to be written is something more about a peer that an entry recognises.
+fn completes(verdict: &Verdict) -> bool {
+    let record = verdict.recognition().and_then(|r| r.record.as_deref());
+    matches!(record, Some(Edit::NoteNext { .. }))
+}
+
 /// What the verdict wants remembered.
 fn recording(verdict: &Verdict) -> Option<Change> {
     let (edit, how, peer) = match verdict {
@@ -228,6 +248,7 @@ fn recording(verdict: &Verdict) -> Option<Change> {
         Edit::Add(entry) => (how, name_of(entry)),
         Edit::Succeed { lines } => (SUCCESSION, lines.first().map(succeeded).unwrap_or_default()),
         Edit::Freeze { lines, .. } => (FORKED, format!("lines {lines:?}")),
+        Edit::NoteNext { next, .. } => (NEXT_NOTED, next.to_string()),
         _ => (how, String::new()),
     };
     Some(Change {

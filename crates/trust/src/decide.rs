@@ -410,6 +410,15 @@ impl<'q> Decision<'q> {
         let evidence = match fault {
             SuccessionFault::Forked { lines, .. } => Evidence::Forked { lines, since: None },
             SuccessionFault::Revoked { line } => Evidence::Revoked { line },
+            SuccessionFault::Superseded {
+                line,
+                successor,
+                not_after,
+            } => Evidence::Superseded {
+                line,
+                successor,
+                not_after,
+            },
             fault if reason == Reason::Changed => self.changed(named, Some(fault)),
             fault => Evidence::Succession(fault),
         };
@@ -915,7 +924,10 @@ impl<'q> Decision<'q> {
             let entry = query.known.entry(*line).map(|entry| (*line, entry));
             entries.extend(entry.filter(|(_, entry)| entry.side.covers(query.direction)));
         }
-        let record = followed.map(|followed| followed.edit).or(record);
+        let record = followed
+            .map(|followed| followed.edit)
+            .or(record)
+            .or_else(|| self.next_to_note(how));
         let labels: Vec<String> = entries
             .iter()
             .filter(|(_, entry)| !entry.is_over(query.now))
@@ -941,6 +953,28 @@ impl<'q> Decision<'q> {
             self.show_memberships(&recognition);
         }
         recognition
+    }
+
+    /// Entries of this key that do not say which key comes next: those that were made by hand, before
+    /// anybody had seen the root. Without it, whoever finds the key after its owner left it could name
+    /// a successor of their own.
+    fn next_to_note(&self, how: How) -> Option<Edit> {
+        if self.contradicted || !how.may_grant() {
+            return None;
+        }
+        let next = self.query.chain.next()?;
+        let is_open = |entry: &Entry| {
+            let attributes = &entry.attributes;
+            let says_nothing = attributes.next.is_none() && attributes.successor.is_none();
+            let is_node = entry.node().is_some();
+            is_node && says_nothing && attributes.forked.is_none() && !entry.is_over(self.query.now)
+        };
+        let pins = self.query.known.pins_of(self.peer());
+        let lines: Vec<usize> = pins
+            .filter(|(_, entry)| is_open(entry))
+            .map(|(line, _)| line)
+            .collect();
+        (!lines.is_empty()).then_some(Edit::NoteNext { lines, next })
     }
 
     fn label_of(&self, how: How) -> Option<String> {

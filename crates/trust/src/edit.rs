@@ -1,6 +1,6 @@
 //! Changes to a `known_peers` document, as values.
 
-use comity_identity::UnixTime;
+use comity_identity::{KeyHash, UnixTime};
 use thiserror::Error;
 
 use crate::entry::{Confirmed, Entry, Side};
@@ -40,6 +40,14 @@ pub enum Edit {
     Succeed {
         /// What becomes of each line.
         lines: Vec<Succeeded>,
+    },
+    /// Notes to which next key the root of a known key commits. An entry that names one, or that has a
+    /// successor, stays as it is: the first commitment binds.
+    NoteNext {
+        /// The lines, from 1.
+        lines: Vec<usize>,
+        /// The hash of the next key.
+        next: KeyHash,
     },
     /// Notes that statements about these keys contradict each other. What is noted already stays.
     Freeze {
@@ -132,6 +140,15 @@ impl Edit {
                 });
             }
             Self::Succeed { lines: succeeded } => succeed(known, &mut lines, succeeded)?,
+            Self::NoteNext { lines: noted, next } => {
+                for line in noted {
+                    let mut entry = entry_at(known, line)?.clone();
+                    if entry.attributes.successor.is_none() {
+                        entry.attributes.next.get_or_insert(next);
+                        put(&mut lines, line, &entry)?;
+                    }
+                }
+            }
             Self::Freeze { lines: frozen, at } => {
                 for line in frozen {
                     let mut entry = entry_at(known, line)?.clone();

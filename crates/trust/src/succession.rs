@@ -7,7 +7,8 @@
 //!    on the way to the new one.
 //! 2. No other successor of the same key was followed before. Two of them mean that somebody else
 //!    has the key, and nobody can say which of them is the owner: everything that came of the key is
-//!    frozen until a person decides.
+//!    frozen until a person decides. Once the overlap is over, the old key says nothing any more:
+//!    whoever finds it in a backup years later is refused, and freezes nobody.
 //! 3. If a next key was committed to, it is that one. Whoever steals today's key cannot name a
 //!    successor then, nor freeze anything by trying.
 //! 4. The sequence is higher than the one that led to the old key, so that no old statement is
@@ -87,6 +88,16 @@ pub enum SuccessionFault {
         /// Whether all of these lines say so already.
         frozen: bool,
     },
+    /// A key that was replaced for good, and its overlap is over: it names no successor any more.
+    #[error("the key that signed it was replaced by {successor}, and ended at {not_after}")]
+    Superseded {
+        /// The line of that key.
+        line: usize,
+        /// Its successor, as the entry has it.
+        successor: NodeId,
+        /// The last second of the overlap.
+        not_after: UnixTime,
+    },
     /// It is valid; a person compared the old key, so a person decides.
     #[error("it is the successor of a key that was confirmed by hand")]
     Undecided {
@@ -106,6 +117,7 @@ impl SuccessionFault {
         match self {
             Self::Forked { .. } => Reason::Forked,
             Self::Revoked { .. } => Reason::Revoked,
+            Self::Superseded { .. } => Reason::Superseded,
             Self::Network { .. } => Reason::WrongNetwork,
             Self::FromTheFuture { .. } => Reason::NotYetValid,
             Self::Malformed | Self::OtherKey { .. } => Reason::Malformed,
@@ -235,35 +247,55 @@ impl Offer<'_> {
     }
 
     /// Refuses when a key of the history is frozen, or somebody who holds it said two things for one
-    /// sequence.
+    /// sequence. What is over contradicts nobody: that key is everybody's who finds it.
     fn not_forked(&self) -> Result<(), SuccessionFault> {
+        let mut superseded = None;
         for statement in self.history.statements() {
             let (old, new) = (statement.old(), statement.new());
-            let frozen = self.any_line_of(old, |a| a.forked.is_some());
-            let other_successor = self.any_line_of(old, |a| {
+            let frozen = |a: &Attributes| a.forked.is_some();
+            let other_successor = |a: &Attributes| {
                 // Where the key committed to one successor, a statement for another is a thief's
                 // who has not that one, and proves nothing.
                 let binding = a.next.is_some_and(|next| next != new.key_hash());
                 a.successor.is_some_and(|known| known != new) && !binding
-            });
+            };
             // Both keys signed both of these: one of them is a thief's who has both.
-            let other_commitment = self.any_line_of(new, |a| {
+            let other_commitment = |a: &Attributes| {
                 let of_this_step =
                     a.origin == Some(Origin::Succession) && a.seq == Some(statement.sequence());
                 let both = a.next.zip(statement.next());
                 of_this_step && both.is_some_and(|(known, said)| known != said)
-            });
-            if frozen || other_successor || other_commitment {
-                return Err(self.fork(old, new));
+            };
+            let contradicting = self
+                .entries_of(old)
+                .filter(|(_, e)| frozen(&e.attributes) || other_successor(&e.attributes));
+            let recommitting = self
+                .entries_of(new)
+                .filter(|(_, e)| other_commitment(&e.attributes));
+            for (line, entry) in contradicting.chain(recommitting) {
+                match self.superseded(line, entry) {
+                    Some(fault) if !frozen(&entry.attributes) => superseded = Some(fault),
+                    _ => return Err(self.fork(old, new)),
+                }
             }
         }
-        Ok(())
+        superseded.map_or(Ok(()), Err)
     }
 
-    fn any_line_of(&self, key: NodeId, holds: impl Fn(&Attributes) -> bool) -> bool {
-        self.known
-            .pins_of(PeerId::Node(key))
-            .any(|(_, entry)| holds(&entry.attributes))
+    /// That the key of this entry was replaced, where its overlap is over.
+    fn superseded(&self, line: usize, entry: &Entry) -> Option<SuccessionFault> {
+        let (successor, not_after) = entry.attributes.successor.zip(entry.attributes.not_after)?;
+        entry
+            .is_over(self.now)
+            .then_some(SuccessionFault::Superseded {
+                line,
+                successor,
+                not_after,
+            })
+    }
+
+    fn entries_of(&self, key: NodeId) -> impl Iterator<Item = (usize, &Entry)> {
+        self.known.pins_of(PeerId::Node(key))
     }
 
     /// Every line of the two keys and of the keys that were followed from them.

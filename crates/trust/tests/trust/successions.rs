@@ -780,3 +780,83 @@ fn statements_from_a_file_are_followed_without_a_connection() {
     let never = follow(&before, &statements, SuccessionPolicy::Never, NOW);
     assert_eq!(never, Err(SuccessionFault::NotFollowed));
 }
+
+#[test]
+fn an_entry_made_by_hand_learns_the_next_key_from_the_root_once() {
+    let [peer, next, other] = keys();
+    let committing = |next: &TestKey| {
+        let node = node_of(&peer, next, &[]);
+        let parse = |chain: &[Vec<u8>]| PresentedChain::parse(chain).expect("chain");
+        (parse(&node.serve.chain), parse(&node.dial.chain))
+    };
+    let (serving, incoming) = committing(&next);
+    let by_hand = known(&[
+        line(
+            &format!("dial {DIALLED}"),
+            &peer,
+            "confirmed=2026-01-01T00:00:00Z/hand",
+        ),
+        line("both ops", &peer, "for=pg"),
+        line("both before", &peer, &format!("next={}", hash(&other))),
+    ]);
+    let expected = Edit::NoteNext {
+        lines: vec![2, 3],
+        next: hash(&next),
+    };
+    let accepting = Ask::accept(Mode::Enroll, &incoming, by_hand.clone());
+    for ask in [dial(&serving, &by_hand), accepting] {
+        assert_eq!(ask.accepted().record.as_deref(), Some(&expected));
+        for phase in [Phase::Certificate, Phase::Established] {
+            assert_eq!(ask.clone().phase(phase).accepted().record, None);
+        }
+    }
+    let noted = written(&dial(&serving, &by_hand));
+    let nexts: Vec<_> = noted.entries().map(|(_, e)| e.attributes.next).collect();
+    let (first, before) = (Some(hash(&next)), Some(hash(&other)));
+    assert_eq!(nexts, [first, first, before]);
+    // Another root of the same key changes nothing.
+    let (again, _) = committing(&other);
+    assert_eq!(dial(&again, &noted).accepted().record, None);
+}
+
+#[test]
+fn whoever_finds_a_key_long_after_its_overlap_freezes_nothing() {
+    let [old, new, thief] = keys();
+    let chain = serving(&new, &history(&[&old, &new]));
+    let rival = serving(&thief, &history(&[&old, &thief]));
+    let rival_dialling = dialling(&thief, &history(&[&old, &thief]));
+    let lines = [line(
+        &format!("both ops,{DIALLED}"),
+        &old,
+        "origin=approved",
+    )];
+    let followed = written(&dial(&chain, &known(&lines)));
+    let later = overlap_end() + SECOND;
+    for ask in [
+        dial(&rival, &followed),
+        Ask::accept(Mode::Enroll, &rival_dialling, followed.clone()),
+    ] {
+        // While the old key counts, nobody knows whose word is the owner's.
+        let during = ask.clone().at(overlap_end()).refused();
+        assert_eq!(during.reason, Reason::Forked);
+        assert!(matches!(
+            during.record.as_deref(),
+            Some(Edit::Freeze { .. })
+        ));
+        let refusal = ask.at(later).refused();
+        assert_eq!((refusal.reason, refusal.record), (Reason::Superseded, None));
+        let expected = Evidence::Superseded {
+            line: 2,
+            successor: id(&new),
+            not_after: overlap_end(),
+        };
+        assert_eq!(refusal.evidence, expected);
+    }
+    assert_eq!(dial(&chain, &followed).at(later).word(), "pin");
+    let rivals = history(&[&old, &thief]);
+    let by_file = follow(&followed, &rivals, SuccessionPolicy::Auto, later);
+    assert!(matches!(
+        by_file,
+        Err(SuccessionFault::Superseded { line: 2, .. })
+    ));
+}
