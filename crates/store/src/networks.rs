@@ -133,6 +133,14 @@ pub enum NetworkError {
         /// How many there may be.
         limit: usize,
     },
+    /// A membership that does not take the place of the one that is held.
+    #[error("the membership of {network} is refused: {cause}")]
+    MembershipRefused {
+        /// Of which network.
+        network: NodeId,
+        /// Why.
+        cause: String,
+    },
     /// A bundle that cannot be verified.
     #[error("the bundle of {network}: {error}")]
     Bundle {

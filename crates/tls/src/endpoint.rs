@@ -1,6 +1,6 @@
 //! What every dialer and acceptor of one node shares.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use comity_certs::{Anchor, SignatureCache};
@@ -35,6 +35,7 @@ pub struct Endpoint {
     pub(crate) holdings: Arc<Holdings>,
     pub(crate) subscribers: Subscribers,
     pub(crate) signatures: Arc<SignatureCache>,
+    granting: Arc<Mutex<()>>,
     roots: Roots,
 }
 
@@ -71,6 +72,7 @@ impl Endpoint {
             holdings: Arc::default(),
             subscribers: Subscribers::default(),
             signatures: Arc::default(),
+            granting: Arc::default(),
             registry: Registry::new(),
             clock: Clock::system(),
             roots: Roots::System(Arc::default()),
@@ -176,20 +178,40 @@ impl Endpoint {
     /// presents it from now on. Blocks.
     ///
     /// # Errors
-    /// When the network is not known here, or the membership cannot be made durable.
+    /// [`NetworkError::MembershipRefused`] for one that is older than what we have or does not hold by
+    /// the newest bundle; [`NetworkError::Frozen`] while nobody can tell whose word it is. Or when the
+    /// network is not known here, or the membership cannot be made durable.
     pub fn take_grant(&self, verified: &VerifiedGrant) -> Result<(), NetworkError> {
         let Grant {
             network,
             membership,
             bundle,
         } = verified.grant();
-        // An older bundle says nothing against the membership that came with it.
-        let taken = self.take_bundle(network, bundle);
-        if let Err(error @ (NetworkError::Store(_) | NetworkError::Unknown(_))) = taken {
-            return Err(error);
+        // One at a time: of two, the newer stays.
+        let granting = self.granting.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.take_bundle(network, bundle) {
+            // The newer one that we hold decides about the membership.
+            Ok(_) | Err(NetworkError::Follow { .. }) => {}
+            Err(error) => return Err(error),
         }
+        let unknown = || NetworkError::Unknown(*network);
+        let held = self.networks().find(network)?.ok_or_else(unknown)?;
+        let networks = self.networks().networks()?;
+        let authority = networks.get(network).ok_or_else(unknown)?;
+        if let Some(since) = authority.forked {
+            let network = *network;
+            return Err(NetworkError::Frozen { network, since });
+        }
+        let (credentials, now) = (&self.credentials, self.clock.now());
+        verified
+            .follows(&held.membership, authority, credentials, now)
+            .map_err(|error| NetworkError::MembershipRefused {
+                network: *network,
+                cause: error.to_string(),
+            })?;
         self.networks()
             .set_membership(network, membership.clone())?;
+        drop(granting);
         self.present_memberships()
     }
 

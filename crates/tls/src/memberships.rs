@@ -61,7 +61,7 @@ impl Membership {
         let (cross, certified) = ours
             .into_iter()
             .filter(|(_, anchor)| now <= anchor.not_after())
-            .max_by_key(|(_, anchor)| anchor.not_after())?;
+            .max_by_key(|(_, anchor)| (anchor.not_after(), anchor.not_before()))?;
         let above = others.iter().map(|(_, anchor)| anchor);
         let issuers = std::iter::once(&certified).chain(above);
         Some(Self {

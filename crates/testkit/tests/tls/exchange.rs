@@ -5,12 +5,15 @@ use std::time::Duration;
 
 use comity_identity::{NodeId, PeerId};
 use comity_record::Bundle;
-use comity_testkit::certificates::DAY;
+use comity_store::NetworkError;
+use comity_testkit::certificates::{DAY, TODAY};
 use comity_testkit::world::{
     CALLER, LISTENER, Machine, NOW, Network, accept_reason, by_id, dial_reason, in_time, pin_line,
     record_of,
 };
-use comity_tls::network::{ExchangeError, Fetched, Violation, answer_http, fetch_bundle};
+use comity_tls::network::{
+    ExchangeError, Fetched, Grant, VerifiedGrant, Violation, answer_http, fetch_bundle,
+};
 use comity_tls::{
     ALPN_HTTP1, AcceptError, Acceptor, Alpn, Connection, DialError, DialRequest, Ended, PeerStream,
     Wish,
@@ -124,6 +127,102 @@ async fn end_of(stream: &mut PeerStream<DuplexStream>) -> Reason {
     let error = stream.read(&mut [0; 1]).await.expect_err("the end");
     let ended = error.get_ref().and_then(|e| e.downcast_ref::<Ended>());
     ended.expect("the reason").0
+}
+
+/// A grant of the certificates, as it is verified when it arrives.
+fn granted(machine: &Machine, bundle: &Bundle, membership: &[Vec<u8>]) -> VerifiedGrant {
+    let grant = Grant {
+        network: bundle.network(),
+        membership: membership.to_vec(),
+        bundle: bundle.bytes().to_vec(),
+    };
+    let credentials = machine.endpoint.credentials();
+    VerifiedGrant::verify(grant, &bundle.network(), credentials, NOW).expect("sound by itself")
+}
+
+#[test]
+fn an_old_grant_takes_no_newer_membership_away() {
+    let network = Network::new("fleet");
+    let alice = Machine::new();
+    let certify = |end| network.certify_until(&alice.node.root, &[], TODAY + end);
+    let (old, new) = (certify(40 * DAY), certify(50 * DAY));
+    alice.enters(&network, "mesh", new.clone());
+    let old_bundle = network.bundle();
+    let newer = network.publish(|_| ());
+    for bundle in [&old_bundle, &newer] {
+        let taken = alice.endpoint.take_grant(&granted(&alice, bundle, &old));
+        assert!(matches!(taken, Err(NetworkError::MembershipRefused { .. })));
+        // Nor does one with another beside it that does not hold, and would be presented.
+        let forged = Network::new("fleet").certify(&alice.node.root, &[]);
+        let both = [&forged[..1], &old].concat();
+        let grant = Grant {
+            network: network.id(),
+            membership: both,
+            bundle: bundle.bytes().to_vec(),
+        };
+        let credentials = alice.endpoint.credentials();
+        assert!(VerifiedGrant::verify(grant, &network.id(), credentials, NOW).is_err());
+    }
+    let held = alice.endpoint.networks().find(&network.id());
+    assert_eq!(held.expect("read").expect("known").membership, new);
+    // The same again, and a newer one, are taken, also with the bundle of before.
+    for membership in [new, certify(60 * DAY)] {
+        let taken = alice
+            .endpoint
+            .take_grant(&granted(&alice, &old_bundle, &membership));
+        taken.expect("newer");
+        let held = alice.endpoint.networks().find(&network.id());
+        assert_eq!(held.expect("read").expect("known").membership, membership);
+    }
+}
+
+#[test]
+fn a_withdrawn_membership_does_not_come_back_with_the_bundle_of_before() {
+    let network = Network::new("fleet");
+    let alice = Machine::new();
+    alice.enters(&network, "mesh", Vec::new());
+    let (old, membership) = (network.bundle(), network.certify(&alice.node.root, &[]));
+    let withdrawn = network.withdraw(&alice.id());
+    let takes = |bundle: &Bundle| {
+        alice
+            .endpoint
+            .take_bundle(&network.id(), bundle.bytes())
+            .expect("newer");
+    };
+    takes(&withdrawn);
+    let grant = granted(&alice, &old, &membership);
+    let refused = || {
+        let taken = alice.endpoint.take_grant(&grant);
+        assert!(
+            matches!(taken, Err(NetworkError::MembershipRefused { .. })),
+            "{taken:?}"
+        );
+        assert!(alice.endpoint.credentials().memberships().is_empty());
+    };
+    refused();
+    // Nor once a later bundle does not say it any more.
+    takes(&network.publish(|request| request.withdrawn.clear()));
+    refused();
+}
+
+#[test]
+fn no_membership_is_taken_from_a_frozen_network() {
+    let network = Network::new("fleet");
+    let alice = Machine::new();
+    alice.enters(&network, "mesh", Vec::new());
+    let forged = network.published(|request| request.refresh = 2 * DAY);
+    let taken = alice.endpoint.take_bundle(&network.id(), forged.bytes());
+    assert!(matches!(taken, Err(NetworkError::Frozen { .. })));
+    let membership = network.certify(&alice.node.root, &[]);
+    for bundle in [&network.bundle(), &forged] {
+        let taken = alice
+            .endpoint
+            .take_grant(&granted(&alice, bundle, &membership));
+        assert!(
+            matches!(taken, Err(NetworkError::Frozen { .. })),
+            "{taken:?}"
+        );
+    }
 }
 
 #[tokio::test]

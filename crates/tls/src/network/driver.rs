@@ -258,8 +258,16 @@ impl Desk {
             let network = grant.network;
             let now = endpoint.clock.now();
             let verified = VerifiedGrant::verify(grant, &network, &endpoint.credentials, now)?;
-            let taken = endpoint.take_grant(&verified);
-            taken.map_err(|error| ExchangeError::Store(error.to_string()))
+            match endpoint.take_grant(&verified) {
+                // Its news may be good all the same.
+                Err(
+                    error @ (NetworkError::MembershipRefused { .. } | NetworkError::Frozen { .. }),
+                ) => {
+                    tracing::warn!(network = %network.short(), %error, "a membership was refused");
+                    Ok(())
+                }
+                taken => taken.map_err(|error| ExchangeError::Store(error.to_string())),
+            }
         });
         taken
             .await

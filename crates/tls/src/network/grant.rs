@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use comity_certs::{ChainError, CrossError, CrossPath, PresentedChain, Purpose, Rollover};
-use comity_identity::{Fingerprint, NodeId, UnixTime};
+use comity_certs::{
+    Anchor, ChainError, CrossError, CrossPath, Issued, PresentedChain, Purpose, Rollover,
+};
+use comity_identity::{Fingerprint, KeyHash, NodeId, UnixTime};
 use comity_record::{Bundle, BundleError, SuccessionChain};
-use comity_trust::Reason;
+use comity_trust::{Authority, Reason};
 use thiserror::Error;
 
 use crate::credentials::Credentials;
@@ -107,9 +109,17 @@ pub enum GrantError {
     /// Its certificate is for another key.
     #[error("its certificate is for another node")]
     WrongKey,
-    /// Its bundle withdraws it.
-    #[error("its own bundle withdraws it")]
+    /// It is withdrawn.
+    #[error("it is withdrawn")]
     Withdrawn,
+    /// It is older than the one that we have for the same key.
+    #[error("it ends at {found}, and the one that we have ends at {held} and is newer")]
+    Older {
+        /// When the one that we have ends.
+        held: UnixTime,
+        /// When it ends itself.
+        found: UnixTime,
+    },
 }
 
 impl VerifiedGrant {
@@ -131,35 +141,47 @@ impl VerifiedGrant {
                 return Err(GrantError::WrongNetwork { expected, found });
             }
         }
-        if !bundle.standing(now).recognises() {
-            return Err(GrantError::NotFresh {
-                issued: bundle.issued(),
-                expires: bundle.expires(),
-            });
-        }
-        let chain = PresentedChain::parse(&credentials.chain_with(&grant.membership))?;
-        let anchors = bundle.anchors(now);
-        let path = comity_certs::verify_cross_path(
-            &chain,
-            anchors,
-            Purpose::Serve,
-            Rollover::Refused,
-            now,
-        )?;
-        if path.cross.key != credentials.node_id().key_hash() {
-            return Err(GrantError::WrongKey);
-        }
-        let is_withdrawn = path
-            .issued
-            .iter()
-            .any(|issued| bundle.is_withdrawn(&issued.issuer_key, &issued.serial, &issued.key));
-        match is_withdrawn {
-            true => Err(GrantError::Withdrawn),
-            false => Ok(Self {
-                grant,
-                bundle,
-                path,
+        let path = path_below(&bundle, &grant.membership, credentials, now)?;
+        Ok(Self {
+            grant,
+            bundle,
+            path,
+        })
+    }
+
+    /// Verifies that the membership holds by all that we know of its authority, and not only by the
+    /// bundle that came with it, and is not older than `held`, which we have. A bundle stays true for
+    /// a month and a certificate for longer: whoever kept an old grant could take a newer membership
+    /// away with it, or bring back one that was withdrawn.
+    ///
+    /// # Errors
+    /// See [`GrantError`].
+    pub(crate) fn follows(
+        &self,
+        held: &[Vec<u8>],
+        authority: &Authority,
+        credentials: &Credentials,
+        now: UnixTime,
+    ) -> Result<(), GrantError> {
+        let membership = |certificates| {
+            let path = path_below(&authority.bundle, certificates, credentials, now)?;
+            let withdrawn = |i: &Issued| {
+                let withdrawn = &authority.withdrawn;
+                withdrawn.contains(&i.issuer_key, &i.serial, &i.key)
+            };
+            match path.issued.iter().any(withdrawn) {
+                true => Err(GrantError::Withdrawn),
+                false => Ok((path.cross.not_after, path.cross.not_before)),
+            }
+        };
+        let offered = membership(&self.grant.membership)?;
+        // One that does not hold any more is worth nothing, however long it was to last.
+        match membership(held) {
+            Ok(held) if held > offered => Err(GrantError::Older {
+                held: held.0,
+                found: offered.0,
             }),
+            _ => Ok(()),
         }
     }
 
@@ -177,4 +199,42 @@ impl VerifiedGrant {
     pub fn grant(&self) -> &Grant {
         &self.grant
     }
+}
+
+/// The path by which `bundle` makes us a member with what we would present of `certificates`.
+fn path_below(
+    bundle: &Bundle,
+    certificates: &[Vec<u8>],
+    credentials: &Credentials,
+    now: UnixTime,
+) -> Result<CrossPath, GrantError> {
+    if !bundle.standing(now).recognises() {
+        return Err(GrantError::NotFresh {
+            issued: bundle.issued(),
+            expires: bundle.expires(),
+        });
+    }
+    let key = credentials.node_id().key_hash();
+    let presented = presented(certificates, key);
+    let chain = PresentedChain::parse(&credentials.chain_with(&presented))?;
+    let anchors = bundle.anchors(now);
+    let purpose = Purpose::Serve;
+    let path = comity_certs::verify_cross_path(&chain, anchors, purpose, Rollover::Refused, now)?;
+    if path.cross.key != key {
+        return Err(GrantError::WrongKey);
+    }
+    let withdrawn = |i: &Issued| bundle.is_withdrawn(&i.issuer_key, &i.serial, &i.key);
+    match path.issued.iter().any(withdrawn) {
+        true => Err(GrantError::Withdrawn),
+        false => Ok(path),
+    }
+}
+
+/// Without all cross-certificates for `key` but the one that counts: the one that ends last.
+fn presented(certificates: &[Vec<u8>], key: KeyHash) -> Vec<Vec<u8>> {
+    let ours = |der: &Vec<u8>| Anchor::from_der(der).ok().filter(|a| a.key() == key);
+    let dates = |der: &Vec<u8>| ours(der).map(|a| (a.not_after(), a.not_before()));
+    let newest = certificates.iter().filter_map(dates).max();
+    let others = |der: &&Vec<u8>| dates(der).is_none_or(|found| Some(found) == newest);
+    certificates.iter().filter(others).cloned().collect()
 }
