@@ -233,7 +233,8 @@ pub fn reissue_membership(
         name_ourselves(&mut authority, history, now)?;
     }
     let networks = NetworkStore::new(home, command);
-    let held = networks.find(&network)?.map(|record| record.membership);
+    let held = networks.find(&network).map_err(NetworkError::from)?;
+    let held = held.map(|record| record.membership);
     let held: Vec<Fingerprint> = held
         .iter()
         .flatten()
