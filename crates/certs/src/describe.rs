@@ -379,7 +379,7 @@ fn key_usage(value: &[u8]) -> Option<Vec<&'static str>> {
         "encipher only",
         "decipher only",
     ];
-    let bits = BitStringRef::from_der(value).ok()?;
+    let bits = parsed::key_usage_bits(value).ok()?;
     let used = bits.bits().zip(BITS).filter(|(bit, _)| *bit);
     Some(used.map(|(_, name)| name).collect())
 }

@@ -57,6 +57,9 @@ pub enum CertificateFault {
     /// A distinguished name of more than [`MAX_NAME_ATTRIBUTES`] attributes.
     #[error("a name in it has more than {MAX_NAME_ATTRIBUTES} attributes")]
     NameTooLong,
+    /// A limit on the CAs below something that is not a CA (RFC 5280 section 4.2.1.9).
+    #[error("it limits the CAs below itself but is not a CA's")]
+    PathLengthWithoutCa,
     /// A key of a kind or size that is not accepted.
     #[error("its key is not accepted: {0}")]
     UnsupportedKey(#[from] KeyFault),
@@ -114,6 +117,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) spki: &'a [u8],
     pub(crate) not_before: UnixTime,
     pub(crate) not_after: UnixTime,
+    /// Whether both times are UTCTime up to 2049 and GeneralizedTime from 2050 on.
+    times_in_their_form: bool,
     pub(crate) extensions: Vec<Extension<'a>>,
     pub(crate) signature: &'a [u8],
 }
@@ -123,6 +128,8 @@ pub(crate) struct Parsed<'a> {
 pub(crate) struct Extension<'a> {
     pub(crate) oid: &'a [u8],
     pub(crate) critical: bool,
+    /// A FALSE for `critical` that is written out.
+    explicit_false: bool,
     pub(crate) value: &'a [u8],
 }
 
@@ -172,7 +179,9 @@ impl<'a> Parsed<'a> {
             false => extensions(element(&mut reader, "extensions")?)?,
         };
         reader.finish().map_err(|_| malformed("signed part"))?;
-        let (not_before, not_after) = times(validity)?;
+        let [not_before, not_after] = parts(validity, "validity")?;
+        let times_in_their_form = is_in_its_form(not_before)? && is_in_its_form(not_after)?;
+        let (not_before, not_after) = (time(not_before)?, time(not_after)?);
         Ok(Self {
             tbs,
             serial,
@@ -182,9 +191,40 @@ impl<'a> Parsed<'a> {
             spki,
             not_before,
             not_after,
+            times_in_their_form,
             extensions,
             signature,
         })
+    }
+
+    /// Refuses what DER or RFC 5280 forbid although it can mean one thing only, and which therefore
+    /// passes where certificates that nobody made for us are read: a FALSE that is written out, times
+    /// in the other form, a path length of something that is not a CA, a KeyUsage that ends with an
+    /// octet of zeros (X.690 section 11.2.2; two public roots have that). A number of unused bits that
+    /// is too small passes even so, because mbed TLS writes it.
+    pub(crate) fn refuse_lenient_forms(&self) -> Result<()> {
+        if !self.times_in_their_form {
+            return Err(malformed("validity"));
+        }
+        if self.extensions.iter().any(|e| e.explicit_false) {
+            return Err(malformed("extensions"));
+        }
+        let what = "basic constraints";
+        if let Some(extension) = self.extension(&oid::BASIC_CONSTRAINTS)
+            && content(extension.value, Tag::Sequence, what)?.starts_with(&[1, 1, 0])
+        {
+            return Err(malformed(what));
+        }
+        if let Some(extension) = self.extension(&oid::KEY_USAGE)
+            && let [_, .., 0] = key_usage_bits(extension.value)?.raw_bytes()
+        {
+            return Err(malformed("key usage"));
+        }
+        let constraints = self.basic_constraints()?;
+        match !constraints.ca && constraints.path_len.is_some() {
+            true => Err(CertificateFault::PathLengthWithoutCa),
+            false => Ok(()),
+        }
     }
 
     /// Whether both are one certificate.
@@ -218,12 +258,13 @@ impl<'a> Parsed<'a> {
         basic_constraints(extension.value).ok_or_else(|| malformed("basic constraints"))
     }
 
-    /// KeyUsage; `None` when absent, which allows every use.
+    /// KeyUsage; `None` when absent, which allows every use. Bits that are declared unused but set
+    /// are refused: some readers take them for permissions.
     pub(crate) fn key_usage(&self) -> Result<Option<KeyUsage>> {
         let Some(extension) = self.extension(&oid::KEY_USAGE) else {
             return Ok(None);
         };
-        let bits = BitStringRef::from_der(extension.value).map_err(|_| malformed("key usage"))?;
+        let bits = key_usage_bits(extension.value)?;
         let first = bits.raw_bytes().first().copied().unwrap_or_default();
         Ok(Some(KeyUsage {
             digital_signature: first & 0x80 != 0,
@@ -278,6 +319,17 @@ impl<'a> Parsed<'a> {
             return Ok(Vec::new());
         };
         general_names(extension.value)
+    }
+}
+
+/// The bits in a KeyUsage with this value.
+pub(crate) fn key_usage_bits(value: &[u8]) -> Result<BitStringRef<'_>> {
+    let what = "key usage";
+    let bits = BitStringRef::from_der(value).map_err(|_| malformed(what))?;
+    let unused = (1_u8 << bits.unused_bits()) - 1;
+    match bits.raw_bytes() {
+        [.., last] if last & unused != 0 => Err(malformed(what)),
+        _ => Ok(bits),
     }
 }
 
@@ -388,9 +440,11 @@ fn version_3(reader: &mut SliceReader<'_>) -> Result<()> {
     }
 }
 
-fn times(validity: &[u8]) -> Result<(UnixTime, UnixTime)> {
-    let [not_before, not_after] = parts(validity, "validity")?;
-    Ok((time(not_before)?, time(not_after)?))
+/// Whether a time is UTCTime up to 2049 and GeneralizedTime from then on (RFC 5280 section 4.1.2.5).
+/// UTCTime cannot name a later one.
+fn is_in_its_form(der: &[u8]) -> Result<bool> {
+    const YEAR_2050: UnixTime = UnixTime::from_secs(2_524_608_000);
+    Ok(any(der, "validity")?.tag() == Tag::UtcTime || time(der)? >= YEAR_2050)
 }
 
 fn time(der: &[u8]) -> Result<UnixTime> {
@@ -437,14 +491,15 @@ fn extension(der: &[u8]) -> Result<Extension<'_>> {
     let oid = field(&mut reader, Tag::ObjectIdentifier, what)?;
     // An explicit FALSE breaks DER (it is the default) but is harmless and in old certificates.
     let critical = match reader.peek_byte() {
-        Some(0x01) => bool::decode(&mut reader).map_err(|_| malformed(what))?,
-        _ => false,
+        Some(0x01) => Some(bool::decode(&mut reader).map_err(|_| malformed(what))?),
+        _ => None,
     };
     let value = field(&mut reader, Tag::OctetString, what)?;
     reader.finish().map_err(|_| malformed(what))?;
     Ok(Extension {
         oid,
-        critical,
+        critical: critical == Some(true),
+        explicit_false: critical == Some(false),
         value,
     })
 }

@@ -40,6 +40,10 @@ pub enum Divergence {
     /// For OpenSSL a certificate has expired in the second that it names as its last one. Validity
     /// includes both ends (RFC 5280 section 4.1.2.5). It accepts a second earlier.
     LastSecond,
+    /// For OpenSSL a leaf in the name of its issuer is self-signed when it does not say what its own
+    /// key is called. An end entity need not say that (RFC 5280 section 4.2.1.2), and the issuer's
+    /// key is named. It accepts the leaf with any such name.
+    LeafIdentifier,
 }
 
 /// What came out of many mutants.
@@ -65,7 +69,7 @@ pub fn compare(corpus: &Corpus, seed: u64, mutants: u32) -> Count {
         let mut count = Count::default();
         for number in (thread..mutants).step_by(threads.try_into().unwrap_or(1)) {
             let mutant = mutant(corpus, seed, number);
-            count.add(judge(&mutant.presented(corpus)), number, &mutant);
+            count.add(judge_mutant(&mutant, corpus), number, &mutant);
         }
         count
     };
@@ -88,12 +92,25 @@ pub fn compare(corpus: &Corpus, seed: u64, mutants: u32) -> Count {
 pub fn show(corpus: &Corpus, seed: u64, number: u32) -> Result<String, ErrorStack> {
     let mutant = mutant(corpus, seed, number);
     let presented = mutant.presented(corpus);
-    let mut text = format!("{}\n{:?}\n", mutant.changes.join(", "), judge(&presented));
+    let agreement = judge_mutant(&mutant, corpus);
+    let mut text = format!("{}\n{agreement:?}\n", mutant.changes.join(", "));
     let all = [&presented.root, &presented.leaf];
     for der in all.into_iter().chain(&presented.intermediates) {
         text.push_str(&String::from_utf8_lossy(&X509::from_der(der)?.to_pem()?));
     }
     Ok(text)
+}
+
+/// Asks both, and OpenSSL once more about a leaf that it takes for self-signed.
+fn judge_mutant(mutant: &Mutant, corpus: &Corpus) -> Agreement {
+    let agreement = judge(&mutant.presented(corpus));
+    let (Agreement::Laxer(_), Some(named)) = (&agreement, mutant.with_leaf_identifier()) else {
+        return agreement;
+    };
+    match judge(&named.presented(corpus)) {
+        Agreement::Accepted | Agreement::Known(_) => Agreement::Known(Divergence::LeafIdentifier),
+        _ => agreement,
+    }
 }
 
 /// Asks both.

@@ -19,6 +19,8 @@ pub(crate) struct Extension {
     /// The content of the object identifier.
     pub(crate) oid: Vec<u8>,
     pub(crate) critical: bool,
+    /// The content of the BOOLEAN, where it is written in another way than DER has it.
+    pub(crate) boolean: Option<u8>,
     /// The content of the OCTET STRING.
     pub(crate) value: Vec<u8>,
 }
@@ -74,6 +76,7 @@ impl Certificate {
             None => self.extensions.push(Extension {
                 oid: oid.to_vec(),
                 critical,
+                boolean: None,
                 value,
             }),
         }
@@ -86,17 +89,19 @@ impl Extension {
         Self {
             oid: content(parts[0]).to_vec(),
             critical: parts.len() == 3,
+            boolean: None,
             value: content(parts[parts.len() - 1]).to_vec(),
         }
     }
 
     fn der(&self) -> Vec<u8> {
-        let critical: &[u8] = match self.critical {
-            true => &[1, 1, 0xff],
-            false => &[],
+        let critical = match (self.boolean, self.critical) {
+            (Some(other), _) => tlv(1, &[&[other]]),
+            (None, true) => tlv(1, &[&[0xff]]),
+            (None, false) => Vec::new(),
         };
         let (oid, value) = (tlv(6, &[&self.oid]), tlv(4, &[&self.value]));
-        tlv(0x30, &[&oid, critical, &value])
+        tlv(0x30, &[&oid, &critical, &value])
     }
 }
 

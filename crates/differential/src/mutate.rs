@@ -57,6 +57,7 @@ const CHANGES: &[Change] = &[
         any(chain, random).certificate.extensions.push(Extension {
             oid: UNKNOWN.to_vec(),
             critical: random.once_in(2),
+            boolean: None,
             value: vec![5, 0],
         });
     }),
@@ -114,6 +115,19 @@ const CHANGES: &[Change] = &[
             .certificate
             .set(KEY_USAGE, true, vec![3, 2, 1, bits]);
     }),
+    ("key usage in unused bits", |chain, _, random| {
+        let choices: [&[u8]; 6] = [
+            &[3, 2, 7, 0xff],
+            &[3, 2, 7, 0x84],
+            &[3, 2, 3, 0x04],
+            &[3, 2, 3, 0x84],
+            &[3, 3, 7, 0x86, 0],
+            &[3, 3, 0, 0x86, 0],
+        ];
+        let value = random.pick(&choices).to_vec();
+        any(chain, random).certificate.set(KEY_USAGE, true, value);
+    }),
+    ("not quite DER", not_quite_der),
     ("extended key usage", |chain, _, random| {
         let usages = |last: &[u8]| -> Vec<u8> {
             let usage = |last: &u8| tlv(6, &[&[0x2b, 6, 1, 5, 5, 7, 3, *last]]);
@@ -134,7 +148,10 @@ const CHANGES: &[Change] = &[
             .set(EXTENDED_KEY_USAGE, critical, value);
     }),
     ("basic constraints", |chain, _, random| {
-        let choices: [&[u8]; 8] = [
+        let choices: [&[u8]; 11] = [
+            &[0x30, 6, 1, 1, 0, 2, 1, 0],
+            &[0x30, 3, 1, 1, 1],
+            &[0x30, 6, 1, 1, 0x7f, 2, 1, 0],
             &[0x30, 0],
             &[0x30, 3, 1, 1, 0xff],
             &[0x30, 6, 1, 1, 0xff, 2, 1, 0],
@@ -203,6 +220,22 @@ const CHANGES: &[Change] = &[
     ("an issuing certificate", issuing),
     ("a CA below the node", sub_ca),
 ];
+
+impl Mutant {
+    /// The same with a SubjectKeyIdentifier in the leaf, if it has none.
+    pub(crate) fn with_leaf_identifier(&self) -> Option<Self> {
+        let leaf = &self.chain.leaf.certificate;
+        if leaf.extension(SUBJECT_KEY_IDENTIFIER).is_some() {
+            return None;
+        }
+        let mut chain = self.chain.clone();
+        let identifier = tlv(4, &[&[0x5a; 20]]);
+        let leaf = &mut chain.leaf.certificate;
+        leaf.set(SUBJECT_KEY_IDENTIFIER, false, identifier);
+        let changes = self.changes.clone();
+        Some(Self { chain, changes })
+    }
+}
 
 /// The mutant with this number.
 pub(crate) fn mutant(corpus: &Corpus, seed: u64, number: u32) -> Mutant {
@@ -360,6 +393,24 @@ fn subtrees(name: &[u8], random: &mut Random) -> Vec<u8> {
         11 => permitted(&[[own, vec![0x81, 1, 5]].concat()]),
         12 => [permitted(&[own]), vec![5, 0]].concat(),
         _ => permitted(&[directory(&tlv(0x30, &[]))]),
+    }
+}
+
+/// What DER or RFC 5280 forbid and some readers let pass.
+fn not_quite_der(chain: &mut Chain, _: &Corpus, random: &mut Random) {
+    let certificate = &mut any(chain, random).certificate;
+    match random.below(6) {
+        0 => certificate.not_before = tlv(0x18, &[b"20251201000000Z"]),
+        1 => certificate.not_after = tlv(0x18, &[b"20491201000000Z"]),
+        2 => certificate.not_after = tlv(0x17, &[b"4912010000Z"]),
+        3 => certificate.not_after = tlv(0x17, &[b"491201010000+0100"]),
+        4 => certificate.not_after = tlv(0x18, &[b"20511201000000.5Z"]),
+        _ => {
+            let place = random.below(certificate.extensions.len());
+            if let Some(extension) = certificate.extensions.get_mut(place) {
+                extension.boolean = Some(*random.pick(&[0x00, 0x01, 0x7f, 0xfe]));
+            }
+        }
     }
 }
 

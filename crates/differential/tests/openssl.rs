@@ -21,6 +21,7 @@ fn what_openssl_refuses_is_refused_here_too_or_is_listed() {
         Divergence::Order,
         Divergence::AnchorIssuer,
         Divergence::LastSecond,
+        Divergence::LeafIdentifier,
     ] {
         assert!(
             count.known.contains_key(&divergence),

@@ -67,7 +67,7 @@ impl<'a> Certificate<'a> {
         key: KeyHash,
         purpose: Purpose,
     ) -> Result<Self, CertificateFault> {
-        check_names(&parsed)?;
+        check_form(&parsed)?;
         let identifiers = Identifiers::of(&parsed)?;
         let role = check_leaf(&parsed, &identifiers, purpose).map(|()| Role::Leaf);
         Ok(Self {
@@ -155,11 +155,13 @@ impl<'a> Certificate<'a> {
     }
 }
 
-/// Names of a bounded number of attributes: each candidate compares and each constraint reads them.
-fn check_names(certificate: &Parsed<'_>) -> Result<(), CertificateFault> {
+/// Exactly DER, and names of a bounded number of attributes, which are compared part by part. Whoever
+/// is certified here has tools that write it; that others who read the same bytes see the same is
+/// worth more.
+fn check_form(certificate: &Parsed<'_>) -> Result<(), CertificateFault> {
     relative_names(certificate.issuer)?;
     relative_names(certificate.subject)?;
-    Ok(())
+    certificate.refuse_lenient_forms()
 }
 
 fn check_leaf(
@@ -193,7 +195,7 @@ fn check_leaf(
         Some(true) => {}
     }
     // A leaf on a path is always self-issued.
-    identifiers.check_not_self_signed(0)?;
+    identifiers.check_not_itself(0)?;
     // Subtrees of the subject would be within the constraint, but they are other names.
     let names = alternative_directory_names(leaf).map_err(refused)?;
     match names.iter().all(|name| *name == leaf.subject) {
@@ -229,11 +231,13 @@ fn read_issuer<'a>(
         }
         _ => {}
     }
+    if !is_anchor {
+        check_form(certificate).map_err(refused)?;
+    }
     // In an issuer, uses are a limit on everything below where there are any.
     if allows(certificate, purpose).map_err(refused)? == Some(false) {
         return Err(CrossError::WrongPurpose { index, purpose });
     }
-    check_names(certificate).map_err(refused)?;
     let constraints = certificate
         .extension(&oid::NAME_CONSTRAINTS)
         .map(|e| NameConstraints::from_der(e.value))

@@ -258,14 +258,15 @@ fn ends(name: &[u8], base: &[u8]) -> Answer {
 type Attribute<'a> = (&'a [u8], AnyRef<'a>);
 
 /// The RDNs of a Name, each with its attributes, of which there are at most
-/// [`MAX_NAME_ATTRIBUTES`].
+/// [`MAX_NAME_ATTRIBUTES`]. Attributes of one RDN are in the order of their bytes, as DER demands of a
+/// SET: in another one, a name that is the same for some readers has other bytes.
 pub(crate) fn relative_names(name: &[u8]) -> Result<Vec<Vec<Attribute<'_>>>, CertificateFault> {
     let what = "name";
     let mut found = 0;
     let mut names = Vec::new();
     for relative in elements(name, Tag::Sequence, what)? {
         let attributes = elements(relative, Tag::Set, what)?;
-        if attributes.is_empty() {
+        if attributes.is_empty() || !attributes.is_sorted() {
             return Err(malformed(what));
         }
         found += attributes.len();

@@ -294,7 +294,7 @@ impl<'c> Search<'c> {
         for certificate in &candidate.presented {
             certificate.role.as_ref().map_err(Clone::clone)?;
             certificate.check_time(self.now)?;
-            if certificate.is_self_issued() {
+            if certificate.is_self_issued() && certificate.index > 0 {
                 certificate
                     .identifiers
                     .check_not_self_signed(certificate.index)?;

@@ -6,10 +6,10 @@ use comity_certs::limits::{
     MAX_CERTIFICATES, MAX_CROSS_SIGNATURES, MAX_NAME_ATTRIBUTES, MAX_SANS, MAX_SUBTREES,
 };
 use comity_certs::{
-    Anchor, AuthorityRootRequest, CertificateFault, ConstraintFault, CrossError, CrossPath,
-    CrossRequest, Form, Issued, IssuingRequest, Metadata, OwnPath, PresentedChain, Purpose,
-    Rollover, cross_paths, mint_authority_root, mint_cross, mint_issuing, verify_cross_path,
-    verify_own_path,
+    Anchor, AuthorityRootRequest, CertificateFault, ChainError, ConstraintFault, CrossError,
+    CrossPath, CrossRequest, Form, Issued, IssuingRequest, Metadata, OwnPath, PresentedChain,
+    Purpose, Rollover, cross_paths, mint_authority_root, mint_cross, mint_issuing,
+    verify_cross_path, verify_own_path,
 };
 use comity_identity::{Algorithm, Fingerprint, KeyHash, Signer, UnixTime};
 use proptest::prelude::*;
@@ -188,9 +188,10 @@ fn attribute(kind: u8, tag: u8, text: &str) -> Vec<u8> {
     )
 }
 
+/// UTCTime, which has two digits of the year.
 fn time(time: UnixTime) -> Vec<u8> {
     let text = time.to_string().replace(['-', ':', 'T'], "");
-    tlv(0x18, &[text.as_bytes()])
+    tlv(0x17, &[&text.as_bytes()[2..]])
 }
 
 fn org(unit: &str, serial: &str) -> Vec<u8> {
@@ -517,10 +518,8 @@ fn the_leaf_has_to_be_one_and_to_say_what_it_is_for() {
         leaf(|l| without(l, AUTHORITY_KEY_IDENTIFIER)),
         Some(missing("authority key identifier"))
     );
-    assert_eq!(
-        leaf(|l| without(l, SUBJECT_KEY_IDENTIFIER)),
-        Some(missing("subject key identifier"))
-    );
+    // What its own key is called is nobody's business.
+    assert_eq!(leaf(|l| without(l, SUBJECT_KEY_IDENTIFIER)), None);
     assert_eq!(
         leaf(|l| l.extension_mut(AUTHORITY_KEY_IDENTIFIER).2 = vec![0x30, 0]),
         Some(missing("authority key identifier"))
@@ -564,6 +563,112 @@ fn the_leaf_has_to_be_one_and_to_say_what_it_is_for() {
         serve,
         Err(CrossError::WrongPurpose { index: 0, .. })
     ));
+}
+
+#[test]
+fn bits_of_a_key_usage_that_are_declared_unused_are_no_permissions() {
+    let malformed = |index| {
+        let fault = CertificateFault::Malformed { part: "key usage" };
+        Some(CrossError::Certificate { index, fault })
+    };
+    let cross = |value: &[u8]| changed(|p| p.cross.extension_mut(KEY_USAGE).2 = value.to_vec());
+    // Two bits are used: digitalSignature and nothing; keyCertSign is in the padding.
+    for value in [&[3, 2, 6, 0x84][..], &[3, 2, 7, 0xff], &[3, 2, 3, 0x04]] {
+        assert_eq!(cross(value).err(), malformed(1), "{value:02x?}");
+    }
+    // Octets of zeros that say nothing.
+    for value in [&[3, 3, 0, 6, 0][..], &[3, 3, 7, 6, 0]] {
+        assert_eq!(cross(value).err(), malformed(1), "{value:02x?}");
+    }
+    // The second octet is for decipherOnly; too few bits declared unused mislead nobody.
+    for value in [&[3, 3, 7, 6, 0x80][..], &[3, 2, 0, 6], &[3, 2, 2, 4]] {
+        assert_eq!(cross(value).err(), None, "{value:02x?}");
+    }
+    // Two public roots end theirs with zeros: an anchor is what its owner made.
+    let verdict = changed(|p| p.root.extension_mut(KEY_USAGE).2 = vec![3, 3, 7, 6, 0]);
+    assert!(verdict.is_ok(), "{verdict:?}");
+    let mut presented = Presented::good();
+    presented.root.extension_mut(KEY_USAGE).2 = vec![3, 2, 3, 0x04];
+    let root = presented.root.sign(&presented.authority.key);
+    assert!(Anchor::from_der(&root).is_err());
+    // A chain with such a leaf is not even read.
+    let mut presented = Presented::good();
+    presented.leaf.extension_mut(KEY_USAGE).2 = vec![3, 2, 7, 0xff];
+    let leaf = presented.leaf.sign(&presented.node.key);
+    assert!(matches!(
+        PresentedChain::parse(&[leaf]),
+        Err(ChainError::Certificate { index: 0, .. })
+    ));
+}
+
+#[test]
+fn what_der_forbids_is_refused_though_it_means_one_thing_only() {
+    let refused = |change: &dyn Fn(&mut RawCertificate)| {
+        let fault = |verdict: Result<CrossPath, CrossError>, place| match verdict {
+            Err(CrossError::Certificate { index, fault }) if index == place => fault,
+            other => panic!("{other:?}"),
+        };
+        let leaf = fault(changed(|p| change(&mut p.leaf)), 0);
+        let cross = fault(changed(|p| change(&mut p.cross)), 1);
+        assert_eq!(leaf, cross);
+        leaf
+    };
+    let malformed = |part| CertificateFault::Malformed { part };
+    // GeneralizedTime before 2050.
+    let general = |text: &str| tlv(0x18, &[text.as_bytes()]);
+    let found = refused(&|c| c.not_after = general("20491231235959Z"));
+    assert_eq!(found, malformed("validity"));
+    let found = refused(&|c| c.not_before = general("20260228000000Z"));
+    assert_eq!(found, malformed("validity"));
+    // A FALSE that is written out.
+    let found = refused(&write_every_criticality);
+    assert_eq!(found, malformed("extensions"));
+    // From 2050 on there is no other form.
+    let verdict = changed(|p| p.leaf.not_after = general("20500101000000Z"));
+    assert!(verdict.is_ok(), "{verdict:?}");
+}
+
+/// Moves the extensions to where they are written as given, FALSE included.
+fn write_every_criticality(certificate: &mut RawCertificate) {
+    let written = |(oid, critical, value): (Vec<u8>, bool, Vec<u8>)| {
+        let critical = [1, 1, if critical { 0xff } else { 0 }];
+        tlv(0x30, &[&tlv(6, &[&oid]), &critical, &tlv(4, &[&value])])
+    };
+    let extensions = std::mem::take(&mut certificate.extensions);
+    let extensions: Vec<u8> = extensions.into_iter().flat_map(written).collect();
+    certificate.rest = tlv(0xa3, &[&tlv(0x30, &[&extensions])]);
+}
+
+#[test]
+fn a_path_length_without_ca_is_refused() {
+    let fault = CertificateFault::PathLengthWithoutCa;
+    for value in [&[0x30, 3, 2, 1, 0][..], &[0x30, 3, 2, 1, 5]] {
+        let verdict = changed(|p| p.leaf.extension_mut(BASIC_CONSTRAINTS).2 = value.to_vec());
+        let fault = fault.clone();
+        assert_eq!(verdict, Err(CrossError::Certificate { index: 0, fault }));
+    }
+    for value in [&[0x30, 3, 1, 1, 0][..], &[0x30, 6, 1, 1, 0, 2, 1, 0]] {
+        let verdict = changed(|p| p.leaf.extension_mut(BASIC_CONSTRAINTS).2 = value.to_vec());
+        let fault = CertificateFault::Malformed {
+            part: "basic constraints",
+        };
+        assert_eq!(verdict, Err(CrossError::Certificate { index: 0, fault }));
+    }
+}
+
+#[test]
+fn attributes_of_one_rdn_are_in_the_order_of_der() {
+    let of_two = |first: u8, second: u8| {
+        let both = [attribute(first, 0x0c, "x"), attribute(second, 0x0c, "y")].concat();
+        let name = tlv(0x30, &[&tlv(0x31, &[&both])]);
+        Presented::new(Party::new(org("authority", "a1")), Party::new(name)).verify()
+    };
+    assert!(of_two(3, 11).is_ok());
+    let fault = CertificateFault::Malformed { part: "name" };
+    assert_eq!(
+        of_two(11, 3),
+        Err(CrossError::Certificate { index: 0, fault })
+    );
 }
 
 #[test]
