@@ -34,7 +34,7 @@ use tokio::time::MissedTickBehavior;
 use crate::atomic::{self, Presence};
 use crate::audit::{AuditLog, Deed};
 use crate::error::StoreError;
-use crate::first_use::FirstUse;
+use crate::first_use::ByPeer;
 use crate::home::{Home, HomeFile};
 use crate::lock::HomeLock;
 use crate::networks::NetworkStore;
@@ -235,7 +235,8 @@ impl PeerStore {
     /// # Errors
     /// When the file cannot be locked, read, changed or made durable. The caller then refuses.
     /// [`StoreError::FirstUsesFull`] and [`StoreError::FirstUseReserve`] when the change would add
-    /// an entry of first use and there is no room for one; nothing is written or logged then.
+    /// an entry of first use, or follow a peer to its next key, and there is no room for it; nothing is
+    /// written or logged then.
     pub fn decide_and_record<D>(
         &self,
         mut decide: impl FnMut(&KnownPeers) -> (D, Option<Change>),
@@ -301,14 +302,14 @@ impl PeerStore {
             let Some(Change { edit, deed }) = change else {
                 return Ok((decision, before));
             };
-            let first_use = FirstUse::of(&edit);
-            if let Some(first_use) = first_use {
-                first_use.check_count(&before.known, &self.path())?;
+            let by_peer = ByPeer::of(&edit);
+            if let Some(by_peer) = by_peer {
+                by_peer.check_count(&before.known, &self.path())?;
             }
             let after = before.known.with(edit)?;
             let text = after.to_text();
-            if let Some(first_use) = first_use {
-                first_use.check_size(text.len(), &self.path())?;
+            if let Some(by_peer) = by_peer {
+                by_peer.check_size(text.len(), &self.path())?;
             }
             match self.install(&lock, &mut seen, present, (after, text), &deed) {
                 Ok(()) => return Ok((decision, self.snapshot())),

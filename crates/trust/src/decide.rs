@@ -368,6 +368,7 @@ impl<'q> Decision<'q> {
             policy: query.succession,
             now: query.now,
             next: chain.next(),
+            stapled: true,
         };
         offer.follow(&candidates)
     }

@@ -68,6 +68,8 @@ pub struct Succeeded {
     /// What is added below it, the key of today last. One line for each step, so that a node which
     /// was away has the same lines as one that followed each step on its day.
     pub new: Vec<Entry>,
+    /// Lines of keys before that one which go, from 1: no history is kept for ever.
+    pub dropped: Vec<usize>,
 }
 
 /// Why an edit is refused.
@@ -222,26 +224,54 @@ fn succeed(
     lines: &mut Vec<Line>,
     mut succeeded: Vec<Succeeded>,
 ) -> Result<(), EditError> {
-    // From the end of the file, so that what is added moves none of the lines still to be changed.
+    // From the end of the file, so that what is added or goes moves none of the lines still to be
+    // changed.
+    let mut dropped: Vec<usize> = succeeded
+        .iter()
+        .flat_map(|one| one.dropped.clone())
+        .collect();
+    dropped.retain(|line| succeeded.iter().all(|one| one.line != *line));
+    dropped.sort_unstable_by(|a, b| b.cmp(a));
+    dropped.dedup();
+    let mut dropped = dropped.into_iter().peekable();
     succeeded.sort_by_key(|one| std::cmp::Reverse(one.line));
-    for Succeeded { line, old, new } in succeeded {
-        if entry_at(known, line)?.what != old.what {
-            return Err(EditError::NoEntry { line });
+    for one in succeeded {
+        while let Some(line) = dropped.next_if(|line| *line > one.line) {
+            drop_line(known, lines, line)?;
         }
-        put(lines, line, &old)?;
-        let mut above = line;
-        for entry in &new {
-            // A key that the operator entered already is not entered again.
-            if check_duplicate(known, entry).is_err() {
-                continue;
-            }
-            if !lines[above - 1].text().ends_with('\n') {
-                lines[above - 1] = lines[above - 1].ended();
-            }
-            let end = end_of(lines[above - 1].text());
-            lines.insert(above, Line::of_entry(entry, end)?);
-            above += 1;
+        succeed_one(known, lines, one)?;
+    }
+    dropped.try_for_each(|line| drop_line(known, lines, line))
+}
+
+fn drop_line(known: &KnownPeers, lines: &mut Vec<Line>, line: usize) -> Result<(), EditError> {
+    entry_at(known, line)?;
+    lines.remove(line - 1);
+    Ok(())
+}
+
+fn succeed_one(
+    known: &KnownPeers,
+    lines: &mut Vec<Line>,
+    succeeded: Succeeded,
+) -> Result<(), EditError> {
+    let Succeeded { line, old, new, .. } = succeeded;
+    if entry_at(known, line)?.what != old.what {
+        return Err(EditError::NoEntry { line });
+    }
+    put(lines, line, &old)?;
+    let mut above = line;
+    for entry in &new {
+        // A key that the operator entered already is not entered again.
+        if check_duplicate(known, entry).is_err() {
+            continue;
         }
+        if !lines[above - 1].text().ends_with('\n') {
+            lines[above - 1] = lines[above - 1].ended();
+        }
+        let end = end_of(lines[above - 1].text());
+        lines.insert(above, Line::of_entry(entry, end)?);
+        above += 1;
     }
     Ok(())
 }

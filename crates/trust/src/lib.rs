@@ -184,7 +184,7 @@ pub use name::{MAX_LABEL_CHARS, Name, NameError};
 pub use networks::{Authority, AuthorityDoubt, Networks, Standing};
 pub use pattern::{MAX_NAMES, MAX_PATTERN_BYTES, NameItem, Names, NamesError, Pattern};
 pub use reason::{ParseReasonError, Reason};
-pub use succession::{Followed, SuccessionFault, follow};
+pub use succession::{Followed, MAX_LINEAGE, ROLL_PAUSE, SUPERSEDED_KEPT, SuccessionFault, follow};
 pub use target::{DEFAULT_PORT, Target, TargetError, resolve};
 pub use verdict::{
     Evidence, Expectation, Explanation, How, Invited, Invitee, KnownPin, Outcome, Query,

@@ -13,10 +13,14 @@
 //!    successor then, nor freeze anything by trying.
 //! 4. The sequence is higher than the one that led to the old key, so that no old statement is
 //!    played again, and the statement is not from the future.
-//! 5. No person compared the old key; otherwise a person decides again. No setting changes that.
+//! 5. An entry that followed its peer already waits a day before it does so again by itself: keys cost
+//!    a peer nothing, and each of them is a line of ours.
+//! 6. No person compared the old key; otherwise a person decides again. No setting changes that.
 //!
 //! Every line of the key follows at once, and a node that was away for several steps ends with the
 //! same lines as one that followed each of them.
+
+use std::time::Duration;
 
 use comity_certs::CLOCK_TOLERANCE;
 use comity_identity::{KeyHash, NodeId, PeerId, UnixTime};
@@ -28,6 +32,18 @@ use crate::entry::{Attributes, Confirmed, Entry, Origin, Pin, What};
 use crate::known_peers::KnownPeers;
 use crate::reason::Reason;
 use crate::verdict::SuccessionPolicy;
+
+/// How long an entry that followed its peer waits before it follows again by itself. Whoever changes
+/// keys every few weeks notices nothing; a peer that makes keys for sport writes no more than a few
+/// lines a day. What happened in between is followed at once then, up to 16 steps.
+pub const ROLL_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most lines for the keys that one entry had one after the other: those that a presented history can
+/// name, 16 steps and the key before them, so that each of these is refused for the right reason.
+pub const MAX_LINEAGE: usize = comity_record::limits::MAX_STATEMENTS + 1;
+
+/// How long the line of a replaced key is kept after its overlap. Afterwards that key is anybody's.
+pub const SUPERSEDED_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Why an entry does not follow a history of successions.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -98,6 +114,14 @@ pub enum SuccessionFault {
         /// The last second of the overlap.
         not_after: UnixTime,
     },
+    /// The entry followed the peer to another key just before.
+    #[error("it is the second change of the key within a day; it is followed from {until} on")]
+    TooSoon {
+        /// The line.
+        line: usize,
+        /// When it is followed.
+        until: UnixTime,
+    },
     /// It is valid; a person compared the old key, so a person decides.
     #[error("it is the successor of a key that was confirmed by hand")]
     Undecided {
@@ -118,6 +142,7 @@ impl SuccessionFault {
             Self::Forked { .. } => Reason::Forked,
             Self::Revoked { .. } => Reason::Revoked,
             Self::Superseded { .. } => Reason::Superseded,
+            Self::TooSoon { .. } => Reason::Limit,
             Self::Network { .. } => Reason::WrongNetwork,
             Self::FromTheFuture { .. } => Reason::NotYetValid,
             Self::Malformed | Self::OtherKey { .. } => Reason::Malformed,
@@ -175,6 +200,7 @@ pub fn follow(
         policy,
         now,
         next: None,
+        stapled: false,
     };
     let old = history.statements().iter().map(Succession::old);
     let lines: Vec<usize> = old.flat_map(|key| offer.lines_of(key)).collect();
@@ -189,6 +215,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) now: UnixTime,
     /// The key to which the presented root commits, for where the last statement names none.
     pub(crate) next: Option<KeyHash>,
+    /// Whether the peer presents it: what a person brings is followed at any time.
+    pub(crate) stapled: bool,
 }
 
 impl Offer<'_> {
@@ -206,6 +234,7 @@ impl Offer<'_> {
                 continue;
             };
             self.entry_agrees(line, entry, &steps[0])?;
+            self.not_too_soon(line, entry)?;
             changed.push((line, entry));
         }
         self.policy_agrees(&changed)?;
@@ -361,6 +390,21 @@ impl Offer<'_> {
         }
     }
 
+    fn not_too_soon(&self, line: usize, entry: &Entry) -> Result<(), SuccessionFault> {
+        let attributes = &entry.attributes;
+        let decided = matches!(self.policy, SuccessionPolicy::Accept(_));
+        let Some(added) = attributes.added.filter(|_| self.stapled && !decided) else {
+            return Ok(());
+        };
+        let until = added + ROLL_PAUSE;
+        // An entry from the future was written by a clock that was wrong, and bounds nothing.
+        let pausing = (added..until).contains(&self.now);
+        match attributes.origin {
+            Some(Origin::Succession) if pausing => Err(SuccessionFault::TooSoon { line, until }),
+            _ => Ok(()),
+        }
+    }
+
     fn policy_agrees(&self, lines: &[(usize, &Entry)]) -> Result<(), SuccessionFault> {
         let successor = self.history.current();
         let confirmed = |entry: &Entry| {
@@ -394,10 +438,43 @@ impl Offer<'_> {
             }
             new
         });
-        let new = new.collect();
+        let new: Vec<Entry> = new.collect();
+        let dropped = self.outlived(entry, MAX_LINEAGE.saturating_sub(new.len() + 1));
         let mut old = entry.clone();
         hand_over(&mut old, &steps[0]);
-        Succeeded { line, old, new }
+        Succeeded {
+            line,
+            old,
+            new,
+            dropped,
+        }
+    }
+
+    /// The lines of earlier keys that `entry` leaves behind: all but the last `kept`, and those whose
+    /// end is long past. A frozen one waits for a person.
+    fn outlived(&self, entry: &Entry, kept: usize) -> Vec<usize> {
+        let mut dropped = Vec::new();
+        let mut seen: Vec<NodeId> = entry.node().into_iter().collect();
+        let mut place = 0;
+        while let Some(key) = seen.get(place).copied() {
+            let is_before = |(_, earlier): &(usize, &Entry)| {
+                let attributes = &earlier.attributes;
+                attributes.successor == Some(key)
+                    && earlier.names == entry.names
+                    && earlier.side == entry.side
+            };
+            let Some((line, earlier)) = self.known.entries().find(is_before) else {
+                break;
+            };
+            let end = earlier.attributes.not_after.unwrap_or(UnixTime::NEVER);
+            let outlived = place >= kept || end + SUPERSEDED_KEPT < self.now;
+            if outlived && earlier.attributes.forked.is_none() {
+                dropped.push(line);
+            }
+            place += 1;
+            seen.extend(earlier.node().filter(|node| !seen.contains(node)));
+        }
+        dropped
     }
 }
 

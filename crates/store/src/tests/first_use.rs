@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use comity_trust::{
     Confirmed, Edit, Entry, HEADER, KnownPeers, MAX_FILE_BYTES, Name, Names, Origin, Pin, Side,
-    What,
+    Succeeded, What,
 };
 
 use super::support::{DAY, MODEL_HOME, model_home, node, open_on, peer};
 use crate::audit::{AuditLog, Deed};
 use crate::error::StoreError;
 use crate::fault::{Call, FaultDisk, ModelDisk};
-use crate::first_use::{FIRST_USE_RESERVE, FirstUse, MAX_FIRST_USES};
+use crate::first_use::{ByPeer, FIRST_USE_RESERVE, MAX_FIRST_USES};
 use crate::home::Home;
 use crate::peers::{Change, PeerStore, UpdateError};
 
@@ -85,6 +85,67 @@ fn an_entry_that_is_removed_or_confirmed_makes_room() {
 }
 
 #[test]
+fn a_stranger_makes_no_room_for_another_by_changing_its_key() {
+    let (disk, home) = model_home();
+    put_first_uses(&disk, MAX_FIRST_USES);
+    let store = open(&home);
+    change(&store, succession(Side::Accept, 0, 5000)).expect("followed");
+    record(&store, Side::Accept, 5001).expect_err("still full");
+    // Nor once the line of its first key is gone.
+    change(&store, Edit::Remove { lines: vec![2] }).expect("removed");
+    record(&store, Side::Accept, 5001).expect_err("still full");
+}
+
+#[test]
+fn a_succession_leaves_the_operator_the_end_of_the_file() {
+    let limit = MAX_FILE_BYTES - FIRST_USE_RESERVE;
+    let known = line_of(&entry(Side::Dial, 1, Origin::FirstUse));
+    let (disk, home) = model_home();
+    let text = |size: usize| {
+        let mut text = format!("{HEADER}\n{known}");
+        while text.len() < size {
+            let length = (size - text.len()).min(32 << 10);
+            writeln!(text, "{:#<1$}", "", length - 1).expect("a string takes everything");
+        }
+        text
+    };
+    let edit = succession(Side::Dial, 1, 5000);
+    let before = KnownPeers::parse(&text(0)).expect("a line");
+    let added = before.with(edit.clone()).expect("followed").to_text().len() - text(0).len();
+    for (size, fits) in [(limit - added, true), (limit - added + 1, false)] {
+        let text = text(size);
+        disk.put(&known_peers(), text.as_bytes()).expect("edited");
+        match change(&open(&home), edit.clone()) {
+            Ok(()) => assert!(fits),
+            Err(UpdateError::Store(StoreError::FirstUseReserve { limit: l, .. })) => {
+                assert!(!fits && l == limit);
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// The first line after the header, followed to another key.
+fn succession(side: Side, from: u32, to: u32) -> Edit {
+    let mut old = entry(side, from, Origin::FirstUse);
+    let mut new = entry(side, to, Origin::Succession);
+    new.names = old.names.clone();
+    let What::Pin(Pin::Node(successor)) = new.what else {
+        panic!("a node");
+    };
+    old.attributes.successor = Some(successor);
+    old.attributes.not_after = Some(DAY);
+    Edit::Succeed {
+        lines: vec![Succeeded {
+            line: 2,
+            old,
+            new: vec![new],
+            dropped: Vec::new(),
+        }],
+    }
+}
+
+#[test]
 fn a_further_key_at_first_use_counts_as_well() {
     let (disk, home) = model_home();
     put_first_uses(&disk, MAX_FIRST_USES);
@@ -118,14 +179,14 @@ fn the_reserve_begins_at_the_byte_and_for_both_sides() {
     let limit = MAX_FILE_BYTES - FIRST_USE_RESERVE;
     for side in [Side::Accept, Side::Dial, Side::Both] {
         let added = Edit::Add(Box::new(entry(side, 1, Origin::FirstUse)));
-        let first_use = FirstUse::of(&added).expect("first use");
+        let first_use = ByPeer::of(&added).expect("first use");
         assert!(first_use.check_size(limit, &known_peers()).is_ok());
         assert!(first_use.check_size(limit + 1, &known_peers()).is_err());
     }
     for origin in Origin::ALL {
         let added = Edit::Add(Box::new(entry(Side::Accept, 1, origin)));
         let expected = origin == Origin::FirstUse;
-        assert_eq!(FirstUse::of(&added).is_some(), expected, "{origin}");
+        assert_eq!(ByPeer::of(&added).is_some(), expected, "{origin}");
     }
 }
 

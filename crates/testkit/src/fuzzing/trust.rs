@@ -77,6 +77,7 @@ fn edit(known: &KnownPeers, line: usize, entry: &Entry, short: bool) {
         line,
         old: entry.clone(),
         new: vec![entry.clone()],
+        dropped: Vec::new(),
     };
     match known.with(Edit::Succeed {
         lines: vec![succeeded],

@@ -572,6 +572,7 @@ fn succession() -> (KnownPeers, Edit) {
             line,
             old,
             new: vec![middle, entry(names, 3)],
+            dropped: Vec::new(),
         }
     };
     let lines = vec![succeeded(3, "a"), succeeded(5, "b")];
@@ -605,6 +606,29 @@ fn a_succession_writes_below_each_line_and_leaves_the_others() {
 }
 
 #[test]
+fn a_succession_drops_lines_wherever_they_stand_and_none_that_it_changes() {
+    let (known, edit) = succession();
+    let Edit::Succeed { mut lines } = edit else {
+        panic!("a succession");
+    };
+    lines[0].dropped = vec![6, 3, 5];
+    let after = known.with(Edit::Succeed {
+        lines: lines.clone(),
+    });
+    let after = after.expect("succeeded").to_text();
+    assert!(!after.contains("dial c"), "{after}");
+    assert_eq!(after.lines().filter(|l| l.starts_with("dial a")).count(), 3);
+    assert_eq!(after.lines().filter(|l| l.starts_with("dial b")).count(), 3);
+    for line in [2, 7] {
+        lines[0].dropped = vec![line];
+        let edit = Edit::Succeed {
+            lines: lines.clone(),
+        };
+        assert_eq!(known.with(edit), Err(EditError::NoEntry { line }));
+    }
+}
+
+#[test]
 fn a_succession_adds_no_key_that_is_there_already() {
     let (known, edit) = succession();
     let known = known
@@ -624,6 +648,7 @@ fn a_succession_at_the_end_of_a_file_without_a_line_end_gains_one() {
         line: 2,
         old: pin_entry("a", 1),
         new: vec![pin_entry("a", 2)],
+        dropped: Vec::new(),
     }];
     let after = known.with(Edit::Succeed { lines }).expect("succeeded");
     let expected = format!(

@@ -5,8 +5,9 @@ use comity_certs::{CLOCK_TOLERANCE, PresentedChain};
 use comity_identity::{Algorithm, KeyHash, NodeId, PeerId, Signer, UnixTime};
 use comity_record::{Succession, SuccessionChain, SuccessionRequest};
 use comity_trust::{
-    Edit, Evidence, Followed, How, Invited, Invitee, KnownPeers, Mode, Origin, Outcome, Phase,
-    Reason, Rule, StepDetail, SuccessionFault, SuccessionPolicy, explain, follow,
+    Edit, Evidence, Followed, How, Invited, Invitee, KnownPeers, MAX_LINEAGE, Mode, Origin,
+    Outcome, Phase, ROLL_PAUSE, Reason, Rule, SUPERSEDED_KEPT, StepDetail, SuccessionFault,
+    SuccessionPolicy, explain, follow,
 };
 
 use crate::certificates::{DAY, LeafOptions, Node, TODAY, TestKey};
@@ -212,9 +213,14 @@ fn a_peer_that_was_away_for_three_steps_ends_with_the_lines_of_one_that_was_not(
     let steps: [&[&TestKey]; 3] = [&[&a, &b], &[&a, &b, &c], &[&a, &b, &c, &d]];
     let mut present = pinned(&a);
     let last = key();
-    for (keys, [identity, next]) in steps.iter().zip([[&b, &c], [&c, &d], [&d, &last]]) {
+    let days = [NOW, NOW + DAY, NOW + 2 * DAY];
+    for ((keys, [identity, next]), day) in steps
+        .iter()
+        .zip([[&b, &c], [&c, &d], [&d, &last]])
+        .zip(days)
+    {
         let chain = committing(identity, next, &history(keys));
-        present = written(&dial(&chain, &present));
+        present = written(&dial(&chain, &present).at(day));
     }
     let chain = serving(&d, &history(steps[2]));
     let away = written(&dial(&chain, &pinned(&a)));
@@ -259,7 +265,7 @@ fn two_successors_of_one_key_freeze_everything_that_came_of_it() {
     let chain = committing(&first, &third, &history(&[&old, &first]));
     let followed = written(&dial(&chain, &pinned(&old)));
     let chain = serving(&third, &history(&[&old, &first, &third]));
-    let followed = written(&dial(&chain, &followed));
+    let followed = written(&dial(&chain, &followed).at(NOW + DAY));
     let rival = serving(&second, &history(&[&old, &second]));
     let ask = dial(&rival, &followed);
     let refusal = ask.refused();
@@ -859,4 +865,87 @@ fn whoever_finds_a_key_long_after_its_overlap_freezes_nothing() {
         by_file,
         Err(SuccessionFault::Superseded { line: 2, .. })
     ));
+}
+
+#[test]
+fn a_peer_that_makes_keys_for_sport_is_followed_once_a_day() {
+    let [a, b, c] = keys();
+    let lines = [line(
+        "accept guest",
+        &a,
+        "origin=invite added=2026-03-01T00:00:00Z",
+    )];
+    let accept = |chain, known: &KnownPeers| Ask::accept(Mode::Invite, chain, known.clone());
+    let first = node_of(&b, &c, &history(&[&a, &b]).encode()).dial.chain;
+    let first = PresentedChain::parse(&first).expect("chain");
+    // The first change is followed at once, however young the entry is.
+    let followed = written(&accept(&first, &known(&lines)));
+    let second = dialling(&c, &history(&[&a, &b, &c]));
+    let until = NOW + ROLL_PAUSE;
+    let ask = accept(&second, &followed);
+    for now in [NOW, until - SECOND] {
+        let refusal = ask.clone().at(now).refused();
+        assert_eq!((refusal.reason, refusal.record), (Reason::Limit, None));
+        let expected = SuccessionFault::TooSoon { line: 3, until };
+        assert_eq!(fault(&ask.clone().at(now)), expected);
+    }
+    assert_eq!(ask.clone().at(until).word(), "pin");
+    // An entry that a wrong clock dated bounds nothing.
+    assert_eq!(ask.at(NOW - SECOND).word(), "pin");
+    // A person may follow at any time.
+    let by_file = follow(
+        &followed,
+        &history(&[&a, &b, &c]),
+        SuccessionPolicy::Auto,
+        NOW,
+    );
+    assert!(matches!(by_file, Ok(Some(_))));
+}
+
+#[test]
+fn a_peer_that_goes_on_making_keys_keeps_no_more_lines_than_a_history_names() {
+    let keys: [TestKey; MAX_LINEAGE + 2] = keys();
+    let mut present = pinned(&keys[0]);
+    let mut now = NOW;
+    let mut chain = SuccessionChain::new(statement(&keys[0], &keys[1]));
+    for (step, pair) in keys.windows(2).enumerate() {
+        if step > 0 {
+            let sequence = u64::try_from(step).expect("few") + 1;
+            let next = request(sequence, Some(chain.last())).sign(&pair[0], &pair[1]);
+            chain
+                .push(next.expect("a sound statement"))
+                .expect("it follows");
+        }
+        let serving = committing(&pair[1], keys.get(step + 2).unwrap_or(&keys[0]), &chain);
+        present = written(&dial(&serving, &present).at(now));
+        now = now + ROLL_PAUSE;
+        let entries = present.entries().count();
+        assert_eq!(entries, (step + 2).min(MAX_LINEAGE), "step {step}");
+    }
+    // The oldest went, and those of other names stay.
+    assert!(present.pins_of(PeerId::Node(id(&keys[1]))).next().is_none());
+    assert!(present.pins_of(PeerId::Node(id(&keys[2]))).next().is_some());
+}
+
+#[test]
+fn the_line_of_a_replaced_key_goes_a_year_after_its_overlap_unless_it_is_frozen() {
+    let [a, b, c] = keys();
+    let end = NOW - SUPERSEDED_KEPT;
+    for (end, mark, kept) in [
+        (end, "", true),
+        (end - SECOND, "", false),
+        (end - SECOND, " forked=2026-01-01T00:00:00Z", true),
+    ] {
+        let old = format!("successor={} not-after={end}{mark}", id(&b));
+        let lines = [
+            line(&format!("dial {DIALLED}"), &a, &old),
+            line(&format!("dial {DIALLED}"), &b, "origin=first-use"),
+        ];
+        let chain = serving(&c, &history(&[&b, &c]));
+        let ask = dial(&chain, &known(&lines));
+        let followed = written(&ask);
+        let is_there = followed.pins_of(PeerId::Node(id(&a))).next().is_some();
+        assert_eq!(is_there, kept, "{end}{mark}");
+        assert_eq!(followed.entries().count(), 2 + usize::from(kept));
+    }
 }
