@@ -11,7 +11,8 @@ use thiserror::Error;
 
 use crate::state::StateError;
 
-/// Why an authority did not do what it was asked. Nothing was handed out then.
+/// Why an authority did not do what it was asked. Nothing has changed then, except for serial numbers
+/// that were reserved in vain, and with [`AuthorityError::Unfinished`].
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum AuthorityError {
@@ -42,6 +43,17 @@ pub enum AuthorityError {
         state: u64,
         /// The sequence of the one that was published.
         published: u64,
+    },
+    /// What was asked is done and will be published, and something after that failed: this home's own
+    /// list of networks or the ledger does not know of it. [`Authority::refresh`] completes it.
+    ///
+    /// [`Authority::refresh`]: crate::Authority::refresh
+    #[error("it is done, but this home's own copy is not: {cause}")]
+    Unfinished {
+        /// Of which authority.
+        network: NodeId,
+        /// What failed.
+        cause: Box<Self>,
     },
     /// A certificate was not made.
     #[error(transparent)]

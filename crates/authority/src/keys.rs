@@ -11,7 +11,7 @@ use comity_certs::{
     AuthorityKind, AuthorityRootRequest, IssuingRequest, Metadata, RolloverRequest,
     mint_authority_root, mint_issuing, mint_rollover,
 };
-use comity_identity::{Algorithm, KeyHash, Signer, UnixTime};
+use comity_identity::{Algorithm, KeyHash, NodeId, Signer, UnixTime};
 use comity_keys::SoftwareKey;
 use comity_record::{AuthorityKey, Charter, CharterKey, CharterRequest, KeyRole, KeyState};
 use comity_store::{HomeLock, Reservation};
@@ -21,7 +21,7 @@ use crate::admit::sign_reserved;
 use crate::authority::{Authority, random_serial, state_word};
 use crate::error::AuthorityError;
 use crate::found::key_text;
-use crate::members::{MEMBER, Member};
+use crate::members::{ISSUING, MEMBER, Member};
 use crate::state::State;
 use crate::{BACKDATED, ISSUING_LIFETIME, ROOT_LIFETIME};
 
@@ -135,7 +135,9 @@ impl Authority {
         self.set_key_state(root, key, KeyState::Retiring { until }, now)
     }
 
-    /// Revokes a key, for ever: nothing that it signed counts any more.
+    /// Revokes a key, for ever: nothing that it signed counts any more. The issuing keys that a root
+    /// certified are revoked with it, unless another root certified them again. Its private half is
+    /// removed if it is kept here; a key that is revoked already only loses that.
     ///
     /// # Errors
     /// As [`Authority::announce_key`].
@@ -145,8 +147,38 @@ impl Authority {
         key: &KeyHash,
         now: UnixTime,
     ) -> Result<(), AuthorityError> {
-        self.set_key_state(root, key, KeyState::Revoked, now)?;
-        self.forget_key(key)
+        let revoked = self.set_key_state(root, key, KeyState::Revoked, now);
+        // Also when a crash, or a disk that is full, came between the two.
+        if !self.is_revoked(key) {
+            return revoked;
+        }
+        for key in with_those_below(self.charter(), key) {
+            self.forget_key(&key)?;
+        }
+        match revoked {
+            Err(AuthorityError::KeyState { .. }) => Ok(()),
+            revoked => revoked,
+        }
+    }
+
+    /// Whether [`Authority::revoke_key`] could be done: what a dry run says has to be true.
+    ///
+    /// # Errors
+    /// As [`Authority::revoke_key`].
+    pub fn check_revocation(&self, key: &KeyHash, now: UnixTime) -> Result<(), AuthorityError> {
+        if self.is_revoked(key) {
+            return Ok(());
+        }
+        let keys = with_state(self.charter(), key, KeyState::Revoked)?;
+        // Whose signature it has is not looked at here, and the root's is not at hand.
+        let anybody = SoftwareKey::generate(Algorithm::Ed25519)?;
+        next_charter(self.network(), self.charter(), keys, now).sign(&[&anybody])?;
+        Ok(())
+    }
+
+    fn is_revoked(&self, key: &KeyHash) -> bool {
+        let known = self.charter().key(key);
+        known.is_some_and(|known| known.state == KeyState::Revoked)
     }
 
     /// Leaves out a key whose overlap is over, and removes its private half if that is kept here.
@@ -159,7 +191,7 @@ impl Authority {
         key: &KeyHash,
         now: UnixTime,
     ) -> Result<(), AuthorityError> {
-        self.amend(&[root], now, |_, _, state| {
+        let dropped = self.amend(&[root], now, |_, _, state| {
             let mut keys = keys_of(state.charter());
             let index = place(state.charter(), key)?;
             match keys[index].state {
@@ -167,8 +199,11 @@ impl Authority {
                 from => return Err(wrong_state(*key, from, "dropped")),
             }
             Ok(keys)
-        })?;
-        self.forget_key(key)
+        });
+        if self.charter().key(key).is_none() {
+            self.forget_key(key)?;
+        }
+        dropped
     }
 
     /// Certifies the issuing key of another machine, and announces it as one in use. Returns its
@@ -317,19 +352,7 @@ impl Authority {
         now: UnixTime,
     ) -> Result<(), AuthorityError> {
         self.amend(&[root], now, |_, _, state| {
-            let mut keys = keys_of(state.charter());
-            let index = place(state.charter(), key)?;
-            let from = keys[index].state;
-            let allowed = match from {
-                KeyState::Next | KeyState::Active => true,
-                KeyState::Retiring { .. } => to == KeyState::Revoked,
-                KeyState::Revoked => false,
-            };
-            if !allowed {
-                return Err(wrong_state(*key, from, state_word(to)));
-            }
-            keys[index].state = to;
-            Ok(keys)
+            with_state(state.charter(), key, to)
         })
     }
 
@@ -345,13 +368,7 @@ impl Authority {
                 root_of(state.charter(), *root)?;
             }
             let keys = keys(authority, lock, state)?;
-            let request = CharterRequest {
-                network: state.network,
-                sequence: (state.charter().sequence() + 1).max(now.as_secs()),
-                issued: now,
-                keys,
-            };
-            let charter = request.sign(roots)?;
+            let charter = next_charter(state.network, state.charter(), keys, now).sign(roots)?;
             state.charters = Charter::append(&state.charters, charter)?;
             Ok(())
         })
@@ -368,10 +385,10 @@ impl Authority {
         let root_key = root_of(charter, root)?;
         let end = root_key.details().not_after();
         let about = Reservation {
-            template: "issuing".to_owned(),
+            template: ISSUING.to_owned(),
             key: KeyHash::of_spki(spki),
             issuer: root_key.key(),
-            label: "issuing".to_owned(),
+            label: ISSUING.to_owned(),
             not_before: (now - BACKDATED).max(root_key.details().not_before()),
             not_after: (now + order.lifetime).min(end),
             attested: order.scope.to_der()?,
@@ -413,8 +430,9 @@ impl Authority {
             else {
                 continue;
             };
-            let used = matches!(key.state, KeyState::Next | KeyState::Active);
-            if !used || details.issuer_key() != old || details.not_after() <= now {
+            // One that retires, too: it goes on to count when the old root is dropped or revoked.
+            let is_over = key.state == KeyState::Revoked || details.not_after() <= now;
+            if is_over || details.issuer_key() != old {
                 continue;
             }
             let request = IssuingRequest {
@@ -480,6 +498,55 @@ fn place(charter: &Charter, key: &KeyHash) -> Result<usize, AuthorityError> {
     let mut keys = charter.keys().iter();
     keys.position(|known| known.key() == *key)
         .ok_or(AuthorityError::UnknownKey(*key))
+}
+
+/// The keys of a charter, where one has another state.
+fn with_state(
+    charter: &Charter,
+    key: &KeyHash,
+    to: KeyState,
+) -> Result<Vec<CharterKey>, AuthorityError> {
+    let mut keys = keys_of(charter);
+    let from = keys[place(charter, key)?].state;
+    let allowed = match from {
+        KeyState::Next | KeyState::Active => true,
+        KeyState::Retiring { .. } => to == KeyState::Revoked,
+        KeyState::Revoked => false,
+    };
+    if !allowed {
+        return Err(wrong_state(*key, from, state_word(to)));
+    }
+    let changed = match to {
+        KeyState::Revoked => with_those_below(charter, key),
+        _ => vec![*key],
+    };
+    for key in changed {
+        keys[place(charter, &key)?].state = to;
+    }
+    Ok(keys)
+}
+
+/// A key, and if it is a root the issuing keys whose certificates are by it.
+fn with_those_below(charter: &Charter, key: &KeyHash) -> Vec<KeyHash> {
+    let keys = charter.keys().iter();
+    let below = keys.filter(|k| k.role == KeyRole::Issuing && k.details().issuer_key() == *key);
+    std::iter::once(*key)
+        .chain(below.map(AuthorityKey::key))
+        .collect()
+}
+
+fn next_charter(
+    network: NodeId,
+    charter: &Charter,
+    keys: Vec<CharterKey>,
+    now: UnixTime,
+) -> CharterRequest {
+    CharterRequest {
+        network,
+        sequence: (charter.sequence() + 1).max(now.as_secs()),
+        issued: now,
+        keys,
+    }
 }
 
 fn wrong_state(key: KeyHash, from: KeyState, to: &'static str) -> AuthorityError {

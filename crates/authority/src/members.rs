@@ -15,6 +15,10 @@ use crate::withdraw::Selector;
 /// The template of cross-certificates in the ledger.
 pub const MEMBER: &str = "member";
 
+/// The template of the certificates of issuing keys in the ledger. They end with their key, by a charter,
+/// and not by a withdrawal.
+pub const ISSUING: &str = "issuing";
+
 /// Certificates read from the ledger at a time.
 const PAGE: usize = 1024;
 
@@ -103,7 +107,12 @@ impl Authority {
         Ok(match selector {
             Selector::Serial(serial) => session.by_serial(serial)?.into_iter().collect(),
             Selector::Key(key) => session.by_key(key)?,
-            Selector::Label(label) => session.by_label(label)?,
+            // The authority's own keys have no label that anybody gave them.
+            Selector::Label(label) => {
+                let mut found = session.by_label(label)?;
+                found.retain(|certificate| certificate.about.template != ISSUING);
+                found
+            }
         })
     }
 

@@ -93,12 +93,32 @@ impl Authority {
         self.advance(&mut state, now)?;
         // Before anything is written: a change that cannot be signed is none.
         let bundle = self.sign(&state, now)?;
+        let sequence = state.sequence;
+        match self.finish(lock, state, bundle, now) {
+            Ok(()) => Ok(result),
+            // The state on the disk says whether it will be published, and not what failed after it.
+            Err(error) if self.reload().is_ok() && self.state.sequence == sequence => {
+                Err(AuthorityError::Unfinished {
+                    network: self.network(),
+                    cause: Box::new(error),
+                })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn finish(
+        &mut self,
+        lock: HomeLock,
+        mut state: State,
+        bundle: Bundle,
+        now: UnixTime,
+    ) -> Result<(), AuthorityError> {
         self.install(&lock, state.clone())?;
         state.bundle = Some(bundle);
         self.install(&lock, state)?;
         drop(lock);
-        self.hand_over(now)?;
-        Ok(result)
+        self.hand_over(now)
     }
 
     /// Changes what no bundle says.

@@ -104,7 +104,7 @@ fn power_loss_at_every_step_of_a_withdrawal_never_takes_it_back() {
                     assert_eq!(bundle.withdrawn().len(), 1);
                     let networks = authority.networks.networks().expect("networks");
                     let known = networks.get(&network()).expect("there");
-                    assert_eq!(known.withdrawn.len(), 1, "this machine knows");
+                    assert_eq!(known.bundle.withdrawn().len(), 1, "this machine knows");
                 }
                 _ => {
                     let selector = Selector::Key(node.hash());
@@ -189,6 +189,48 @@ fn an_error_at_every_step_of_a_withdrawal_is_said_and_the_next_refresh_completes
         let withdrawn = authority.bundle().expect("a bundle").withdrawn().len();
         assert!(withdrawn == 1 || !acknowledged, "step {step}");
     }
+}
+
+#[test]
+fn an_error_at_every_step_of_rolling_the_root_says_whether_it_is_done() {
+    let new = super::world::key();
+    let ready = || {
+        let (disk, _) = model();
+        let faulty = FaultDisk::new(Arc::new(disk.clone()));
+        let authority = open(&open_on(faulty.clone()));
+        faulty.heal();
+        (disk, faulty, authority)
+    };
+    let roll = |authority: &mut Authority| authority.roll_root(signer(), &new, DAY, NOW + HOUR);
+    let steps = {
+        let (_, counting, mut authority) = ready();
+        roll(&mut authority).expect("rolled");
+        counting.calls().len()
+    };
+    let mut unfinished = 0;
+    for step in 0..steps {
+        let (disk, faulty, mut authority) = ready();
+        faulty.fault_at(step, Fault::Error(28));
+        let said = roll(&mut authority).map(drop);
+        drop(authority);
+        let mut authority = open(&open_on(disk));
+        let rolled = authority.charter().keys().len() == 3;
+        let is_done = matches!(said, Ok(()) | Err(AuthorityError::Unfinished { .. }));
+        assert_eq!(is_done, rolled, "step {step}: {said:?}");
+        unfinished += usize::from(said.is_err() && rolled);
+        authority.refresh(NOW + HOUR).expect("completed");
+        let networks = authority.networks.networks().expect("networks");
+        let known = networks.get(&network()).expect("there");
+        assert_eq!(
+            known.bundle.charter().keys().len() == 3,
+            rolled,
+            "step {step}"
+        );
+    }
+    assert!(
+        unfinished > 0,
+        "the home's own copy is made after the state"
+    );
 }
 
 #[test]

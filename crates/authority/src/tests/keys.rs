@@ -134,18 +134,30 @@ fn a_stolen_issuing_key_is_revoked_and_what_it_signed_counts_no_more() {
             .expect("read")
             .is_none()
     );
-    for again in [
-        world.authority.revoke_key(signer(), &stolen, NOW),
+    // Again is no mistake: a full disk may have kept its private half.
+    let lock = world.home.lock().expect("the lock");
+    let files = world.authority.files();
+    files.add_key(&lock, &stolen, b"left").expect("left");
+    drop(lock);
+    world
+        .authority
+        .revoke_key(signer(), &stolen, NOW)
+        .expect("revoked already");
+    assert!(
+        world
+            .authority
+            .files()
+            .key(&stolen)
+            .expect("read")
+            .is_none()
+    );
+    assert!(matches!(
         world.authority.retire_key(signer(), &stolen, NOW, NOW),
-    ] {
-        assert!(matches!(
-            again,
-            Err(AuthorityError::KeyState {
-                from: "revoked",
-                ..
-            })
-        ));
-    }
+        Err(AuthorityError::KeyState {
+            from: "revoked",
+            ..
+        })
+    ));
     // The member gets another membership by the key that is in use.
     let fresh = world
         .authority
@@ -226,6 +238,43 @@ fn a_root_is_rolled_and_readers_of_the_old_one_follow() {
         .issue(&LeafOrder::named("db1"), NOW + DAY * 33)
         .expect("a leaf");
     assert_eq!(leaf.root, world.authority.root().details().der());
+}
+
+#[test]
+fn a_replaced_root_is_revoked_while_an_issuing_key_retires_below_it() {
+    let mut world = World::new();
+    let node = Node::new();
+    let retiring = issuing(&world.authority, KeyState::Active);
+    let grant = world
+        .authority
+        .certify(&node.root, &admission("one"), NOW)
+        .expect("a grant");
+    world
+        .authority
+        .roll_issuing(signer(), &KeyOrder::default(), DAY * 30, NOW)
+        .expect("rolled");
+    let new = key();
+    world
+        .authority
+        .roll_root(signer(), &new, DAY * 30, NOW)
+        .expect("rolled");
+    let old = network().key_hash();
+    world
+        .authority
+        .check_revocation(&old, NOW)
+        .expect("possible");
+    world
+        .authority
+        .revoke_key(&new, &old, NOW)
+        .expect("revoked");
+    // What the retiring key signed counts by the new root, until its overlap ends.
+    let charter = world.authority.charter();
+    let state = charter.key(&retiring).expect("there").state;
+    assert!(matches!(state, KeyState::Retiring { .. }));
+    let bundle = world.authority.bundle().expect("a bundle");
+    let read = Bundle::parse_of(&network(), bundle.bytes()).expect("from the founding root");
+    node.path_below(&grant.membership, &read, NOW)
+        .expect("still a member");
 }
 
 #[test]

@@ -116,6 +116,11 @@ pub(crate) fn authority_failure(error: &AuthorityError) -> Failure {
         AuthorityError::Store(error) | AuthorityError::Ledger(LedgerError::Store(error)) => {
             store_failure(error)
         }
+        AuthorityError::Unfinished { network, cause } => Failure {
+            message: chain(error),
+            ..authority_failure(cause)
+        }
+        .hint(format!("`comity ca refresh {network}` completes it")),
         AuthorityError::Key(KeyError::WrongPassphrase) => Failure::no("the passphrase is wrong"),
         AuthorityError::LabelTaken { label, .. } => Failure::no(chain(error)).hint(format!(
             "give it another with --as; if its key was replaced, withdraw {label} when the new one is in use"

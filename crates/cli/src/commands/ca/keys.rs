@@ -2,7 +2,7 @@
 //! each step.
 
 use comity_agent::armour::{CERTIFICATE, write_block};
-use comity_authority::{Affected, Authority, KeyOrder};
+use comity_authority::{Affected, Authority, AuthorityError, KeyOrder};
 use comity_certs::{Metadata, read_csr};
 use comity_identity::{Algorithm, KeyHash, UnixTime};
 use comity_record::{AuthorityKey, KeyRole, KeyState};
@@ -256,10 +256,13 @@ pub(crate) fn roll_root(context: &Context, args: &CaRollRoot) -> Outcome {
     authority
         .roll_root(&root.key, &new.key, args.overlap, now)
         .map_err(|error| {
-            authority_failure(&error).detail(format!(
-                "{} holds a key that nothing uses yet",
-                args.new_root.display()
-            ))
+            let file = args.new_root.display();
+            authority_failure(&error).detail(match &error {
+                AuthorityError::Unfinished { .. } => {
+                    format!("{file} is the root key from now on: keep it, and the old one")
+                }
+                _ => format!("{file} holds a key that nothing uses yet"),
+            })
         })?;
     let key = KeyHash::of_spki(new.key.spki());
     context.shell.answer(
@@ -298,6 +301,9 @@ pub(crate) fn revoke_key(context: &Context, args: &CaRevokeKey) -> Outcome {
     let affected = affected(&mut authority, &key, now)?;
     let lines = affected_lines(&key, &affected);
     if args.dry_run {
+        authority
+            .check_revocation(&key, now)
+            .map_err(|error| authority_failure(&error))?;
         let value = json!({ "dry_run": true, "affected": [affected_value(&key, &affected)] });
         let mut text = vec![format!("would revoke key:{key} for ever; cut off at once:")];
         text.extend(lines);
@@ -335,14 +341,22 @@ fn check_revocable(authority: &Authority, key: &KeyHash, name: &str) -> Result<(
         )));
     }
     let others = own_issuing(authority, |state| state == KeyState::Active)?;
-    match others.as_slice() {
-        [only] if only == key => Err(Failure::no(
+    let falls = |other: &KeyHash| {
+        let issuer = authority
+            .charter()
+            .key(other)
+            .map(|k| k.details().issuer_key());
+        other == key || issuer == Some(*key)
+    };
+    let is_last = !others.is_empty() && others.iter().all(falls);
+    match known.state != KeyState::Revoked && is_last {
+        true => Err(Failure::no(
             "that is the only issuing key in use, and somebody has to sign the bundle that says so",
         )
         .hint(format!(
             "replace it first: `comity ca roll-issuing {name} --now`"
         ))),
-        _ => Ok(()),
+        false => Ok(()),
     }
 }
 

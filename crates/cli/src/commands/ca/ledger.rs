@@ -1,7 +1,8 @@
 //! `comity ca issued|withdraw`: what was issued, and what counts no more.
 
 use comfy_table::{ContentArrangement, Table, presets};
-use comity_authority::{Authority, Selector};
+use comity_authority::{Authority, ISSUING, Selector};
+use comity_certs::escape;
 use comity_identity::{KeyHash, UnixTime};
 use comity_store::{IssuedCertificate, IssuedState, MAX_WORD, SERIAL_BYTES, Serial};
 use serde_json::{Value, json};
@@ -133,6 +134,7 @@ pub(crate) fn withdraw(context: &Context, args: &CaWithdraw) -> Outcome {
     }
     let selector = selector(&args.what)?;
     let now = now();
+    refuse_own_keys(&authority, &selector, args)?;
     if args.dry_run {
         return would_withdraw(context, &authority, &selector, &args.what, now);
     }
@@ -157,6 +159,36 @@ pub(crate) fn withdraw(context: &Context, args: &CaWithdraw) -> Outcome {
          they fetch it",
     );
     Ok(Exit::Yes)
+}
+
+/// Keys of the authority count by its charter: a withdrawal would say that they do not, and change
+/// nothing.
+fn refuse_own_keys(
+    authority: &Authority,
+    selector: &Selector,
+    args: &CaWithdraw,
+) -> Result<(), Failure> {
+    let own = match selector {
+        Selector::Key(key) => authority.charter().key(key).map(|_| *key),
+        Selector::Serial(_) => {
+            let found = authority.find(selector);
+            let found = found.map_err(|error| authority_failure(&error))?;
+            let mut own = found.iter().filter(|c| c.about.template == ISSUING);
+            own.next().map(|certificate| certificate.about.key)
+        }
+        Selector::Label(_) => None,
+    };
+    match own {
+        None => Ok(()),
+        Some(key) => Err(Failure::no(format!(
+            "{} is a key of the authority itself, which no withdrawal ends",
+            escape(&args.what)
+        ))
+        .hint(format!(
+            "comity ca revoke-key {} key:{key}",
+            escape(&args.name)
+        ))),
+    }
 }
 
 fn would_withdraw(
