@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use comity_certs::{Anchor, CrossRequest, Metadata, is_label, mint_cross, read_root};
+use comity_certs::{
+    Anchor, CLOCK_TOLERANCE, CrossRequest, Metadata, is_label, mint_cross, read_root,
+};
 use comity_identity::{Fingerprint, KeyHash, NodeId, UnixTime};
 use comity_record::{KeyState, Succession, SuccessionChain};
-use comity_store::{IssuedCertificate, IssuedSession, Reservation, Serial};
+use comity_store::{IssuedCertificate, IssuedSession, IssuedState, PeerStore, Reservation, Serial};
 
 use crate::authority::{Authority, Issuer};
 use crate::error::AuthorityError;
@@ -96,15 +98,17 @@ impl Authority {
         let session = self.files.issued().open()?;
         let held = self.memberships(&session, &holder.key, now)?;
         drop(session);
+        if let Some(good) = held.iter().rfind(|held| self.still_good(held, now)) {
+            return match presented.contains(&Fingerprint::of_certificate(&good.der)) {
+                true => Ok(None),
+                false => self.grant(good).map(Some),
+            };
+        }
         if let Some(held) = held.last() {
-            if self.still_good(held, now) {
-                return match presented.contains(&Fingerprint::of_certificate(&held.der)) {
-                    true => Ok(None),
-                    false => self.grant(held).map(Some),
-                };
-            }
             let wanted = Wanted::again(held)?;
-            return self.admit(root, &holder, &wanted, None, now).map(Some);
+            return self
+                .admit(root, &holder, &wanted, Some(held), now)
+                .map(Some);
         }
         match succession {
             Some(chain) => self.follow(root, &holder, chain, now).map(Some),
@@ -127,77 +131,142 @@ impl Authority {
         if chain.current() != claimed {
             return Err(AuthorityError::NoSuccessor(claimed));
         }
-        let here = |statement: &&Succession| {
-            let network = statement.network();
-            network.is_none_or(|network| network == self.state.network)
+        let Some((held, steps)) = self.steps(chain, now)? else {
+            return Err(AuthorityError::NoSuccessor(claimed));
         };
-        let session = self.files.issued().open()?;
-        for statement in chain.statements().iter().rev() {
-            if !here(&statement) {
-                break;
-            }
-            let old = statement.old();
-            let held = self.memberships(&session, &old.key_hash(), now)?;
-            let Some(held) = held.last().cloned() else {
-                continue;
-            };
-            check_successor(&held, statement)?;
-            drop(session);
-            self.schedule(statement, now)?;
-            let wanted = Wanted::again(&held)?;
-            return self.admit(root, holder, &wanted, Some(old.key_hash()), now);
-        }
-        Err(AuthorityError::NoSuccessor(claimed))
+        self.check_steps(steps, now)?;
+        check_successor(&held, &steps[0])?;
+        self.schedule(steps, now)?;
+        let wanted = Wanted::again(&held)?;
+        self.admit(root, holder, &wanted, Some(&held), now)
     }
 
-    /// Notes when the old key ends, before the new one gets anything.
-    fn schedule(&mut self, statement: &Succession, now: UnixTime) -> Result<(), AuthorityError> {
-        let (old, claimed) = (statement.old(), statement.new());
-        let entry = Scheduled {
-            key: old.key_hash(),
-            successor: claimed.key_hash(),
-            at: statement.overlap_end(),
-            done: false,
-        };
-        self.note(|state| {
-            if let Some(known) = state.scheduled.iter().find(|s| s.key == entry.key) {
-                return match known.successor == entry.successor {
-                    true => Ok(()),
-                    false => Err(AuthorityError::Forked {
-                        old,
-                        known: known.successor,
-                        claimed,
-                    }),
-                };
+    /// The membership of the latest key in a history that has one, and the statements that lead from
+    /// that key to the present one.
+    fn steps<'c>(
+        &self,
+        chain: &'c SuccessionChain,
+        now: UnixTime,
+    ) -> Result<Option<(IssuedCertificate, &'c [Succession])>, AuthorityError> {
+        let session = self.files.issued().open()?;
+        let here = |network: NodeId| network == self.state.network;
+        for (place, statement) in chain.statements().iter().enumerate().rev() {
+            if !statement.network().is_none_or(here) {
+                break;
             }
-            state.make_room_for_schedule(now);
-            state.scheduled.push(entry);
+            let old = statement.old().key_hash();
+            if let Some(held) = self.memberships(&session, &old, now)?.pop() {
+                return Ok(Some((held, &chain.statements()[place..])));
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a pin checks before it follows, too: the dates, that no older statement is played again,
+    /// and that no key on the way was revoked in this home, or withdrawn from whoever was removed.
+    fn check_steps(&self, steps: &[Succession], now: UnixTime) -> Result<(), AuthorityError> {
+        let latest = steps.iter().map(Succession::issued).max();
+        if let Some(issued) = latest.filter(|issued| *issued > now + CLOCK_TOLERANCE) {
+            return Err(AuthorityError::FromTheFuture { issued });
+        }
+        let (old, found) = (steps[0].old().key_hash(), steps[0].sequence());
+        if let Some(known) = self.state.before(&old).map(|before| before.sequence)
+            && found <= known
+        {
+            return Err(AuthorityError::Replayed { known, found });
+        }
+        let store = PeerStore::open(self.home(), "authority")?;
+        let known = &store.snapshot().known;
+        let session = self.files.issued().open()?;
+        for key in std::iter::once(old).chain(steps.iter().map(|step| step.new().key_hash())) {
+            if let Some(line) = known.revocation_of_key(&key) {
+                return Err(AuthorityError::Revoked { key, line });
+            }
+            if key != old && (self.state.withdrew_key(&key) || self.has_lost(&session, &key)?) {
+                return Err(AuthorityError::Withdrawn(key));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a key had a membership that was withdrawn.
+    fn has_lost(&self, session: &IssuedSession, key: &KeyHash) -> Result<bool, AuthorityError> {
+        let all = session.by_key(key)?;
+        Ok(all.iter().any(|held| {
+            held.about.template == MEMBER
+                && (matches!(held.state, IssuedState::Withdrawn { .. })
+                    || self.state.withdrew(&held.about.issuer, &held.serial))
+        }))
+    }
+
+    /// Notes when the old keys end, before the new one gets anything.
+    fn schedule(&mut self, steps: &[Succession], now: UnixTime) -> Result<(), AuthorityError> {
+        self.note(|state| {
+            for (place, step) in steps.iter().enumerate() {
+                let (key, successor) = (step.old().key_hash(), step.new().key_hash());
+                match state.scheduled.iter().find(|s| s.key == key) {
+                    Some(known) if known.successor == successor => continue,
+                    Some(known) => {
+                        return Err(AuthorityError::Forked {
+                            old: step.old(),
+                            known: known.successor,
+                            claimed: step.new(),
+                        });
+                    }
+                    None => {}
+                }
+                // Later steps were taken while the member was away: nothing was given for them.
+                if place == 0 {
+                    state.check_overlap(key, now)?;
+                }
+                state.check_pace(key, now)?;
+                let entry = Scheduled {
+                    key,
+                    successor,
+                    sequence: step.sequence(),
+                    // A date that the member chose must not make this look long ago.
+                    at: step.overlap_end().max(now),
+                    done: false,
+                };
+                state.plan(entry, now)?;
+            }
             Ok(())
         })
     }
 
+    /// Issues a membership. One that goes on from another (`basis`) does so only while that one
+    /// counts: the lock keeps anybody from being removed meanwhile.
     fn admit(
         &mut self,
         root: &[u8],
         holder: &Holder,
         wanted: &Wanted,
-        follows: Option<KeyHash>,
+        basis: Option<&IssuedCertificate>,
         now: UnixTime,
     ) -> Result<Grant, AuthorityError> {
+        let home = self.home().clone();
+        let _lock = home.lock()?;
+        self.reload()?;
         if self.state.withdrew_key(&holder.key) {
             return Err(AuthorityError::Withdrawn(holder.key));
         }
         let issuer = self.issuer()?;
         let session = self.files.issued().open()?;
-        self.check_label_free(&session, &wanted.label, &holder.key, follows, now)?;
+        if let Some(basis) = basis {
+            let held = session.by_serial(&basis.serial)?;
+            if !held.is_some_and(|held| self.counts(&held, now)) {
+                return Err(AuthorityError::Withdrawn(basis.about.key));
+            }
+        }
+        self.check_label_free(&session, &wanted.label, &holder.key, now)?;
         let attested = wanted.attested.to_der()?;
         let held = self.memberships(&session, &holder.key, now)?;
         let same = |held: &&IssuedCertificate| {
-            held.about.attested == attested && held.about.label == wanted.label
+            held.about.attested == attested
+                && held.about.label == wanted.label
+                && self.still_good(held, now)
         };
-        if let Some(held) = held.iter().rfind(same)
-            && self.still_good(held, now)
-        {
+        if let Some(held) = held.iter().rfind(same) {
             return self.grant(held);
         }
         let about = Reservation {
@@ -255,6 +324,8 @@ impl Authority {
         let life = held.about.not_before.until(held.about.not_after).as_secs();
         let renewed = Duration::from_secs(life / RENEWED_AT.1 * RENEWED_AT.0);
         issuer.is_some_and(|key| key.state == KeyState::Active)
+            // A clock that was ahead for a moment leaves memberships that nobody can use yet.
+            && held.about.not_before <= now
             && now < held.about.not_before + renewed
     }
 
@@ -263,15 +334,12 @@ impl Authority {
         session: &IssuedSession,
         label: &str,
         key: &KeyHash,
-        follows: Option<KeyHash>,
         now: UnixTime,
     ) -> Result<(), AuthorityError> {
+        let its_own = self.state.linked(*key);
         let taken = session.by_label(label)?.into_iter().find(|c| {
-            let followed = |s: &Scheduled| s.key == c.about.key && s.successor == *key;
             c.about.template == MEMBER
-                && c.about.key != *key
-                && Some(c.about.key) != follows
-                && !self.state.scheduled.iter().any(followed)
+                && !its_own.contains(&c.about.key)
                 && self.is_signed(c)
                 && self.counts(c, now)
         });

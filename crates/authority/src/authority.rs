@@ -225,13 +225,15 @@ impl Authority {
         self.check_age()
     }
 
-    /// Makes a state the one that counts, durably.
+    /// Makes a state the one that counts, durably. It is read back before: what the next process would
+    /// not understand must not be written, because nothing could be withdrawn after that.
     pub(crate) fn install(
         &mut self,
         lock: &comity_store::HomeLock,
         state: State,
     ) -> Result<(), AuthorityError> {
         let bytes = encode_state(&state)?;
+        parse(&self.files, &bytes)?;
         self.files.replace_state(lock, &bytes)?;
         self.state = state;
         self.read = Zeroizing::new(bytes);

@@ -135,6 +135,43 @@ pub enum AuthorityError {
         /// How many there may be.
         limit: usize,
     },
+    /// A member changes its key faster than an authority follows: its last overlap is not over, or it
+    /// changed [`MAX_SUCCESSIONS`](crate::MAX_SUCCESSIONS) times within a year.
+    #[error("the member {} changes its key too often: its next change can be followed after {until}", key.short())]
+    TooOften {
+        /// The key that is to be followed.
+        key: NodeId,
+        /// When the next change is followed.
+        until: UnixTime,
+    },
+    /// A statement of succession that was made later than now.
+    #[error("the statement that the key follows a member's is dated {issued}")]
+    FromTheFuture {
+        /// When it says that it was made.
+        issued: UnixTime,
+    },
+    /// A statement of succession that is older than the one by which the member got its key.
+    #[error("statement {found} is older than statement {known}, by which the member got its key")]
+    Replayed {
+        /// The sequence that is known.
+        known: u64,
+        /// The one that came.
+        found: u64,
+    },
+    /// A key between the member's and the one that follows is revoked in this home.
+    #[error("the key {} is revoked in line {line} of known_peers", key.short())]
+    Revoked {
+        /// The key.
+        key: KeyHash,
+        /// The line.
+        line: usize,
+    },
+    /// As many members change their keys at one time as an authority keeps in mind.
+    #[error("{limit} keys have a planned end, and more cannot be kept in mind")]
+    TooManySuccessions {
+        /// How many there may be.
+        limit: usize,
+    },
     /// No statement proves that the key follows a member's.
     #[error("nothing proves that {} follows a member", .0.short())]
     NoSuccessor(NodeId),

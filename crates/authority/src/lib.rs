@@ -41,7 +41,7 @@ pub use error::AuthorityError;
 pub use found::NewAuthority;
 pub use issue::{File, IssuedLeaf, LeafOrder, P2PFL_FILES, Subject};
 pub use keys::{Affected, KeyOrder};
-pub use members::{ISSUING, MEMBER, Member, MemberState};
+pub use members::{MEMBER, Member, MemberState};
 pub use state::{StateError, check_state};
 pub use withdraw::Selector;
 
@@ -59,6 +59,11 @@ pub const ISSUING_LIFETIME: Duration = Duration::from_secs(2 * 365 * 24 * 60 * 6
 
 /// How long a membership is valid, unless told otherwise.
 pub const MEMBER_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// How often within a year an authority follows a member to another key. Each change costs every
+/// reader a withdrawal, and a member can make as many keys as it likes. Whoever needs more is invited
+/// again.
+pub const MAX_SUCCESSIONS: usize = 8;
 
 /// How long a leaf is valid, unless told otherwise.
 pub const LEAF_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);

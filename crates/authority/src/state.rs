@@ -17,6 +17,10 @@ const VERSION: u32 = 1;
 /// Most keys of members whose end is planned; members that change their key at one time.
 pub(crate) const MAX_SCHEDULED: usize = 10_000;
 
+/// Withdrawals that come by themselves, as old keys end. What is left of [`MAX_WITHDRAWALS`] is for
+/// those that a person asks for: members with many keys must not keep anybody from being removed.
+pub(crate) const MAX_AUTOMATIC: usize = MAX_WITHDRAWALS - 1_000;
+
 /// Most link certificates, one for each change of root that a charter history holds.
 const MAX_LINKS: usize = 16;
 
@@ -69,6 +73,10 @@ pub(crate) struct Scheduled {
     pub(crate) key: KeyHash,
     #[serde(with = "hex")]
     pub(crate) successor: KeyHash,
+    /// The sequence of the statement; 0 where it is not known.
+    #[serde(default)]
+    pub(crate) sequence: u64,
+    /// Its last second, not before the day on which this was noted.
     #[serde(with = "text")]
     pub(crate) at: UnixTime,
     /// Its certificates were withdrawn.

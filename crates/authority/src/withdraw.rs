@@ -1,12 +1,21 @@
 //! Withdrawing certificates and keys.
 
-use comity_identity::{KeyHash, UnixTime};
+use std::collections::BTreeSet;
+use std::fmt;
+use std::time::Duration;
+
+use comity_identity::{KeyHash, NodeId, UnixTime};
 use comity_record::{Withdrawal, WithdrawnWhat};
 use comity_store::{IssuedCertificate, LedgerError, MAX_WORD, Serial};
 
 use crate::authority::Authority;
 use crate::error::AuthorityError;
-use crate::state::{Gone, State};
+use crate::state::{Gone, MAX_AUTOMATIC, MAX_SCHEDULED, Scheduled, State};
+use crate::{DAY, MAX_SUCCESSIONS, MEMBER_LIFETIME};
+
+/// How long after the end of a certificate its withdrawal stays in the bundle: longer than any clock
+/// is wrong, so that nobody for whom it is still valid misses it.
+const KEPT_AFTER_END: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// What is meant.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -37,19 +46,45 @@ impl Authority {
         now: UnixTime,
     ) -> Result<Vec<IssuedCertificate>, AuthorityError> {
         check_reason(reason)?;
-        let found = self.counting(selector, now)?;
-        if found.is_empty() {
-            return Err(AuthorityError::NotFound(match selector {
-                Selector::Serial(serial) => data_encoding::HEXLOWER.encode(serial),
-                Selector::Key(key) => format!("for {}", key.short()),
-                Selector::Label(label) => format!("called {}", label.escape_default()),
-            }));
-        }
-        self.change(now, |state| {
+        self.change_with(now, |authority, _, state| {
+            let found = authority.counting(selector, now)?;
+            if found.is_empty() {
+                return Err(AuthorityError::NotFound(selector.to_string()));
+            }
             found.iter().for_each(|c| state.withdraw(c, reason, now));
-            Ok(())
-        })?;
-        Ok(found)
+            Ok(found)
+        })
+    }
+
+    /// Withdraws everything that was issued for a member, under whichever of its keys, and publishes
+    /// that at once: the keys that it has given up count until their overlap is over, and the one it
+    /// has gone on to counts by what it was given for them. See [`Authority::keys_of_member`].
+    ///
+    /// # Errors
+    /// As [`Authority::withdraw`].
+    pub fn remove(
+        &mut self,
+        key: &KeyHash,
+        reason: &str,
+        now: UnixTime,
+    ) -> Result<Vec<IssuedCertificate>, AuthorityError> {
+        check_reason(reason)?;
+        self.change_with(now, |authority, _, state| {
+            let mut found = Vec::new();
+            for key in state.linked(*key) {
+                found.extend(authority.counting(&Selector::Key(key), now)?);
+            }
+            if found.is_empty() {
+                return Err(AuthorityError::NotFound(Selector::Key(*key).to_string()));
+            }
+            found.iter().for_each(|c| state.withdraw(c, reason, now));
+            Ok(found)
+        })
+    }
+
+    /// All keys that a member has or had, as far as they are known to follow one another.
+    pub fn keys_of_member(&self, key: &KeyHash) -> Vec<KeyHash> {
+        self.state.linked(*key).into_iter().collect()
     }
 
     /// Withdraws a key for ever, with everything that was issued for it, and publishes that at once:
@@ -64,17 +99,16 @@ impl Authority {
         now: UnixTime,
     ) -> Result<Vec<IssuedCertificate>, AuthorityError> {
         check_reason(reason)?;
-        let found = self.counting(&Selector::Key(*key), now)?;
-        self.change(now, |state| {
+        self.change_with(now, |authority, _, state| {
+            let found = authority.counting(&Selector::Key(*key), now)?;
             found.iter().for_each(|c| state.withdraw(c, reason, now));
             if !state.withdrew_key(key) {
                 let what = WithdrawnWhat::Key(*key);
                 let what = Withdrawal { what, at: now };
                 state.withdrawn.push(Gone { what, ends: None });
             }
-            Ok(())
-        })?;
-        Ok(found)
+            Ok(found)
+        })
     }
 
     /// The keys of members whose planned end has come.
@@ -86,36 +120,56 @@ impl Authority {
             .collect()
     }
 
-    /// Withdraws the certificates of keys that others follow.
+    /// Withdraws the certificates of keys that others follow, as far as there is room for what nobody
+    /// asked for; the others are tried again a day later.
     pub(crate) fn end_keys(
         &mut self,
         keys: &[KeyHash],
         now: UnixTime,
     ) -> Result<(), AuthorityError> {
-        let mut found = Vec::new();
-        for key in keys {
-            found.extend(self.counting(&Selector::Key(*key), now)?);
-        }
-        self.change(now, |state| {
-            found
-                .iter()
-                .for_each(|c| state.withdraw(c, "superseded", now));
-            for entry in &mut state.scheduled {
-                entry.done |= keys.contains(&entry.key);
+        self.change_with(now, |authority, _, state| {
+            for key in keys {
+                let found = authority.counting(&Selector::Key(*key), now)?;
+                let fits = state.has_room(found.len(), now);
+                if fits {
+                    found
+                        .iter()
+                        .for_each(|c| state.withdraw(c, "superseded", now));
+                } else {
+                    tracing::error!(
+                        network = state.name, key = %key.short(),
+                        "a key still counts that was to end: there is no room for its withdrawal"
+                    );
+                }
+                let entries = state.scheduled.iter_mut();
+                for entry in entries.filter(|entry| entry.key == *key && !entry.done) {
+                    entry.done = fits;
+                    entry.at = if fits { entry.at } else { now + DAY };
+                }
             }
             Ok(())
         })
     }
 
+    /// What counts of it, by the state as it is now.
     fn counting(
-        &mut self,
+        &self,
         selector: &Selector,
         now: UnixTime,
     ) -> Result<Vec<IssuedCertificate>, AuthorityError> {
-        self.reload()?;
         let mut found = self.find(selector)?;
         found.retain(|certificate| self.counts(certificate, now));
         Ok(found)
+    }
+}
+
+impl fmt::Display for Selector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serial(serial) => f.write_str(&data_encoding::HEXLOWER.encode(serial)),
+            Self::Key(key) => write!(f, "for {}", key.short()),
+            Self::Label(label) => write!(f, "called {}", label.escape_default()),
+        }
     }
 }
 
@@ -136,13 +190,98 @@ impl State {
         self.unsettled.push((certificate.serial, reason.to_owned()));
     }
 
-    /// Forgets planned ends that came long ago, where there would be too many.
-    pub(crate) fn make_room_for_schedule(&mut self, now: UnixTime) {
-        if self.scheduled.len() >= crate::state::MAX_SCHEDULED {
+    /// Keeps a planned end in mind. Those that came long ago are forgotten where there would be too
+    /// many.
+    pub(crate) fn plan(&mut self, entry: Scheduled, now: UnixTime) -> Result<(), AuthorityError> {
+        if self.scheduled.len() >= MAX_SCHEDULED {
             self.scheduled
-                .retain(|entry| !entry.done || now < entry.at + crate::MEMBER_LIFETIME);
+                .retain(|entry| !entry.done || now < entry.at + MEMBER_LIFETIME);
+        }
+        if self.scheduled.len() >= MAX_SCHEDULED {
+            let limit = MAX_SCHEDULED;
+            return Err(AuthorityError::TooManySuccessions { limit });
+        }
+        self.scheduled.push(entry);
+        Ok(())
+    }
+
+    /// Whether a member may go on to another key, see [`AuthorityError::TooOften`].
+    pub(crate) fn check_pace(&self, key: KeyHash, now: UnixTime) -> Result<(), AuthorityError> {
+        let past = self.ends_before(key);
+        let recent = past.iter().filter(|at| now < **at + MEMBER_LIFETIME);
+        match recent.clone().nth(MAX_SUCCESSIONS - 1) {
+            None => Ok(()),
+            Some(oldest) => Err(too_often(key, *oldest + MEMBER_LIFETIME)),
         }
     }
+
+    /// Whether the key that a member had before still counts, see [`AuthorityError::TooOften`].
+    pub(crate) fn check_overlap(&self, key: KeyHash, now: UnixTime) -> Result<(), AuthorityError> {
+        match self.ends_before(key).first() {
+            Some(at) if now <= *at => Err(too_often(key, *at)),
+            _ => Ok(()),
+        }
+    }
+
+    /// When the keys before this one end, the latest one first.
+    fn ends_before(&self, key: KeyHash) -> Vec<UnixTime> {
+        let (mut ends, mut seen, mut current) = (Vec::new(), BTreeSet::from([key]), key);
+        while let Some(before) = self.before(&current)
+            && seen.insert(before.key)
+        {
+            ends.push(before.at);
+            current = before.key;
+        }
+        ends
+    }
+
+    /// How a key came to follow another one.
+    pub(crate) fn before(&self, key: &KeyHash) -> Option<&Scheduled> {
+        let mut scheduled = self.scheduled.iter();
+        scheduled.find(|entry| entry.successor == *key)
+    }
+
+    /// This key, those that it follows and those that follow it, however many steps away.
+    pub(crate) fn linked(&self, key: KeyHash) -> BTreeSet<KeyHash> {
+        let mut linked = BTreeSet::from([key]);
+        let mut open = vec![key];
+        while let Some(key) = open.pop() {
+            for entry in &self.scheduled {
+                let other = match key {
+                    _ if entry.key == key => entry.successor,
+                    _ if entry.successor == key => entry.key,
+                    _ => continue,
+                };
+                if linked.insert(other) {
+                    open.push(other);
+                }
+            }
+        }
+        linked
+    }
+
+    /// Makes room for withdrawals that come by themselves, if there can be any.
+    fn has_room(&mut self, count: usize, now: UnixTime) -> bool {
+        if self.withdrawn.len() + count > MAX_AUTOMATIC {
+            self.withdrawn.retain(|gone| gone.is_needed(now));
+        }
+        self.withdrawn.len() + count <= MAX_AUTOMATIC
+    }
+}
+
+impl Gone {
+    /// Whether somebody may still take for valid what was withdrawn.
+    pub(crate) fn is_needed(&self, now: UnixTime) -> bool {
+        match (&self.what.what, self.ends) {
+            (WithdrawnWhat::Certificate { .. }, Some(ends)) => now <= ends + KEPT_AFTER_END,
+            _ => true,
+        }
+    }
+}
+
+fn too_often(key: KeyHash, until: UnixTime) -> AuthorityError {
+    let key = NodeId::from_bytes(*key.as_bytes());
+    AuthorityError::TooOften { key, until }
 }
 
 /// Reasons are words of the operator's, in a file of lines.

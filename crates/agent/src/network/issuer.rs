@@ -161,7 +161,10 @@ fn beside(label: &str, key: KeyHash) -> String {
 /// What a peer is told, and what stands in the log.
 fn reason(network: &NodeId, error: &AuthorityError) -> Reason {
     let reason = match error {
-        AuthorityError::Withdrawn(_) => Reason::Revoked,
+        AuthorityError::Withdrawn(_) | AuthorityError::Revoked { .. } => Reason::Revoked,
+        AuthorityError::FromTheFuture { .. } => Reason::NotYetValid,
+        AuthorityError::Replayed { .. } => Reason::Superseded,
+        AuthorityError::TooOften { .. } => Reason::Busy,
         AuthorityError::NotARoot { .. } | AuthorityError::Metadata(_) => Reason::Malformed,
         AuthorityError::Forked { .. } => Reason::Forked,
         AuthorityError::NotFound(_) | AuthorityError::NoSuccessor(_) => Reason::NotAuthorised,
@@ -171,7 +174,12 @@ fn reason(network: &NodeId, error: &AuthorityError) -> Reason {
         _ => Reason::StoreError,
     };
     match reason {
-        Reason::Revoked | Reason::NotAuthorised | Reason::Malformed => {
+        Reason::Revoked
+        | Reason::NotAuthorised
+        | Reason::Malformed
+        | Reason::NotYetValid
+        | Reason::Superseded
+        | Reason::Busy => {
             tracing::debug!(network = %network.short(), %error, "no membership");
         }
         _ => tracing::error!(network = %network.short(), %error, "a member could not be admitted"),

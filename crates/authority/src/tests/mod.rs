@@ -6,5 +6,6 @@ mod founding;
 mod keys;
 mod leaves;
 mod states;
+mod successions;
 mod withdrawing;
 mod world;
