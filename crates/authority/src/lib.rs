@@ -41,7 +41,7 @@ pub use error::AuthorityError;
 pub use found::NewAuthority;
 pub use issue::{File, IssuedLeaf, LeafOrder, P2PFL_FILES, Subject};
 pub use keys::{Affected, KeyOrder};
-pub use members::{MEMBER, Member, MemberState};
+pub use members::{ISSUING, MEMBER, Member, MemberState};
 pub use state::{StateError, check_state};
 pub use withdraw::Selector;
 
