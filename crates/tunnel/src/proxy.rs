@@ -10,12 +10,18 @@
 //! | `0xE0` | the peer's id, as `comity id` prints it (foreign keys with `key:`) |
 //! | `0xE1` | our label for it, if it has one |
 //! | `0xE2` | attested networks, comma-separated |
-//! | `0xE3` | attested roles, comma-separated |
+//! | `0xE3` | attested roles, each as `network/role`, comma-separated |
+//!
+//! A role is sent with the network that attests it, by its label and, where an authority is known
+//! here, by its full id: `admin` of one organisation is nobody in another. Only a role that local
+//! entries give, and no network, stands alone.
 //!
 //! Claims of the peer never appear. A backend must accept the header from us alone, since anyone
 //! who reaches its port can write one.
 
 use std::net::{IpAddr, SocketAddr};
+
+use comity_trust::Grants;
 
 /// What the header says about a connection.
 #[derive(Debug)]
@@ -30,10 +36,8 @@ pub struct ProxyHeader<'a> {
     pub peer: &'a str,
     /// Our label for the peer.
     pub label: Option<&'a str>,
-    /// Attested networks.
-    pub networks: &'a [String],
-    /// Attested roles.
-    pub roles: &'a [String],
+    /// What is attested: its networks, and its roles in them.
+    pub attested: &'a Grants,
 }
 
 const SIGNATURE: [u8; 12] = *b"\r\n\r\n\0\r\nQUIT\n";
@@ -69,9 +73,13 @@ impl ProxyHeader<'_> {
         if let Some(label) = self.label {
             push_field(&mut content, TYPE_LABEL, label.as_bytes());
         }
-        for (kind, list) in [(TYPE_NETWORKS, self.networks), (TYPE_ROLES, self.roles)] {
+        let networks: Vec<String> = self.attested.networks.iter().cloned().collect();
+        for (kind, list) in [
+            (TYPE_NETWORKS, networks),
+            (TYPE_ROLES, roles(self.attested)),
+        ] {
             if !list.is_empty() {
-                push_field(&mut content, kind, join(list).as_bytes());
+                push_field(&mut content, kind, join(&list).as_bytes());
             }
         }
         let mut header = SIGNATURE.to_vec();
@@ -101,6 +109,18 @@ impl ProxyHeader<'_> {
         content.extend(destination.port().to_be_bytes());
         family
     }
+}
+
+/// Roles with their networks. One that any network attests never stands alone, where it would read
+/// as a role in every other network as well.
+fn roles(attested: &Grants) -> Vec<String> {
+    let pairs = &attested.memberships;
+    let is_local = |role: &&String| pairs.iter().all(|(_, paired)| paired != *role);
+    let local = attested.roles.iter().filter(is_local).cloned();
+    let paired = pairs
+        .iter()
+        .map(|(network, role)| format!("{network}/{role}"));
+    local.chain(paired).collect()
 }
 
 fn as_v6(ip: IpAddr) -> [u8; 16] {
@@ -138,7 +158,16 @@ fn push_length(to: &mut Vec<u8>, length: usize) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+
+    static NOTHING: Grants = Grants {
+        services: BTreeSet::new(),
+        roles: BTreeSet::new(),
+        networks: BTreeSet::new(),
+        memberships: BTreeSet::new(),
+    };
 
     fn header<'a>(source: &str, destination: &str) -> ProxyHeader<'a> {
         ProxyHeader {
@@ -147,8 +176,7 @@ mod tests {
             destination: Some(destination.parse().expect("an address")),
             peer: "ID",
             label: Some("ops"),
-            networks: &[],
-            roles: &[],
+            attested: &NOTHING,
         }
     }
 
@@ -193,6 +221,51 @@ mod tests {
         .encode();
         assert_eq!(bytes[13], 0x00);
         assert_eq!(bytes[16], TYPE_SSL);
+    }
+
+    /// The value of a field behind the addresses, which are those of a v4 header.
+    fn field(bytes: &[u8], kind: u8) -> Option<String> {
+        let mut rest = &bytes[28..];
+        while let [found, high, low, after @ ..] = rest {
+            let (value, next) = after.split_at(usize::from(u16::from_be_bytes([*high, *low])));
+            if *found == kind {
+                return Some(String::from_utf8(value.to_vec()).expect("text"));
+            }
+            rest = next;
+        }
+        None
+    }
+
+    #[test]
+    fn an_admin_of_one_network_does_not_read_as_an_admin_of_another() {
+        let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect();
+        let pairs = [
+            ("alpha", "reader"),
+            ("beta", "admin"),
+            ("ID-OF-BETA", "admin"),
+        ];
+        let attested = Grants {
+            services: BTreeSet::new(),
+            // `admin` by a local entry as well: it is not worth the doubt.
+            roles: words(&["admin", "operator", "reader"]),
+            networks: words(&["alpha", "beta", "ID-OF-BETA"]),
+            memberships: pairs.map(|(n, r)| (n.to_owned(), r.to_owned())).into(),
+        };
+        let bytes = ProxyHeader {
+            attested: &attested,
+            ..header("192.0.2.1:1", "192.0.2.2:2")
+        }
+        .encode();
+        assert_eq!(
+            field(&bytes, TYPE_NETWORKS).as_deref(),
+            Some("ID-OF-BETA,alpha,beta")
+        );
+        assert_eq!(
+            field(&bytes, TYPE_ROLES).as_deref(),
+            Some("operator,ID-OF-BETA/admin,alpha/reader,beta/admin")
+        );
+        let nothing = header("192.0.2.1:1", "192.0.2.2:2").encode();
+        assert_eq!(field(&nothing, TYPE_ROLES), None);
     }
 
     #[test]

@@ -345,16 +345,13 @@ where
 }
 
 fn header(peer: &PeerInfo, local: Option<SocketAddr>) -> Vec<u8> {
-    let networks: Vec<String> = peer.attested.networks.iter().cloned().collect();
-    let roles: Vec<String> = peer.attested.roles.iter().cloned().collect();
     ProxyHeader {
         tls: peer.tls,
         source: peer.remote,
         destination: local,
         peer: &peer.id.to_string(),
         label: peer.label.as_deref(),
-        networks: &networks,
-        roles: &roles,
+        attested: &peer.attested,
     }
     .encode()
 }

@@ -200,7 +200,7 @@ fn the_backend_learns_address_and_attested_identity_through_a_proxy_header() {
     assert_eq!(field(0xe0), Some(id.as_bytes()));
     assert_eq!(field(0xe1), Some(&b"laptop"[..]));
     assert_eq!(field(0xe2), Some(&b"corp"[..]));
-    assert_eq!(field(0xe3), Some(&b"reader"[..]));
+    assert_eq!(field(0xe3), Some(&b"corp/reader"[..]));
     assert!(field(0x20).is_some(), "a certificate was presented");
 }
 
