@@ -10,7 +10,7 @@ use crate::entry::Entry;
 use crate::known_peers::KnownPeers;
 use crate::membership::Membership;
 use crate::name::{Name, NameError};
-use crate::networks::Networks;
+use crate::networks::{Authority, Networks};
 use crate::reason::Reason;
 use crate::verdict::Recognition;
 
@@ -133,6 +133,7 @@ impl AllowRule {
     /// Reads a label, a full id or `network[/role]`, a network being called by its label or its full
     /// id. What we remember, and the networks that we know, say what a word or id means; `label:`
     /// and `network:` in front say it outright. An unknown word is a label, an unknown id a peer's.
+    /// The label of a network that we know stands for its id from then on.
     ///
     /// # Errors
     /// When it is none of these, or the word is both a label and a network.
@@ -145,12 +146,14 @@ impl AllowRule {
             return Ok(Self::Label(Name::label(label)?));
         }
         if let Some(network) = text.strip_prefix("network:") {
-            return Self::network(network);
+            return Self::network(network, networks);
         }
         match text.parse() {
-            Ok(PeerId::Node(id)) if networks.get(&id).is_some() => return Self::network(text),
+            Ok(PeerId::Node(id)) if networks.get(&id).is_some() => {
+                return Self::network(text, networks);
+            }
             Ok(id) => return Ok(Self::Id(id)),
-            Err(_) if text.contains('/') => return Self::network(text),
+            Err(_) if text.contains('/') => return Self::network(text, networks),
             Err(_) => {}
         }
         let is_network =
@@ -159,12 +162,14 @@ impl AllowRule {
             Ok(label) if is_network && known.has_pin_named(&label) => {
                 Err(AllowRuleError::Ambiguous(label))
             }
-            _ if is_network => Self::network(text),
+            _ if is_network => Self::network(text, networks),
             label => Ok(Self::Label(label?)),
         }
     }
 
-    fn network(text: &str) -> Result<Self, AllowRuleError> {
+    /// A label is resolved to the id of its network here and now: what it means may change while the
+    /// rule is in force, when a network is renamed or left and another one gets its word.
+    fn network(text: &str, networks: &Networks) -> Result<Self, AllowRuleError> {
         let (network, role) = match text.split_once('/') {
             Some((network, role)) => (network, Some(role)),
             None => (text, None),
@@ -173,9 +178,10 @@ impl AllowRule {
             return Err(AllowRuleError::Network);
         }
         // One spelling of an id, the one under which it is granted.
-        let id = network.parse::<NodeId>();
+        let id = network.parse::<NodeId>().ok();
+        let id = id.or_else(|| networks.by_label(network).map(Authority::id));
         Ok(Self::Network {
-            network: id.map_or_else(|_| network.to_owned(), |id| id.to_string()),
+            network: id.map_or_else(|| network.to_owned(), |id| id.to_string()),
             role: role.map(str::to_owned),
         })
     }

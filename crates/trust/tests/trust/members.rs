@@ -234,6 +234,37 @@ fn two_networks_of_one_name_stay_apart_by_id() {
 }
 
 #[test]
+fn a_rule_goes_on_meaning_the_network_that_its_word_meant_when_it_was_read() {
+    let (ours, theirs) = (Organisation::new("staff"), Organisation::new("staff"));
+    let (member, hostile) = (
+        Member::of(&ours, &["admin"]),
+        Member::of(&theirs, &["admin"]),
+    );
+    let rules = ["staff/admin", "network:staff/admin", "staff"]
+        .map(|text| network_rule(text, &recognising(&ours)));
+    // Ours is renamed, and the other one takes its word.
+    let renamed = Authority {
+        label: "people".to_owned(),
+        ..ours.authority(Standing::Recognised)
+    };
+    let later = networks(vec![renamed, theirs.authority(Standing::Recognised)]);
+    let (good, bad) = (member.dialling(), hostile.dialling());
+    let (good, bad) = (
+        accept(&good, &later).accepted(),
+        accept(&bad, &later).accepted(),
+    );
+    assert!(bad.grants.membership("staff", Some("admin")));
+    for rule in &rules {
+        assert_eq!(authorise("ssh", rule, &good), Ok(()), "{rule}");
+        assert_eq!(
+            authorise("ssh", rule, &bad),
+            Err(Reason::WrongNetwork),
+            "{rule}"
+        );
+    }
+}
+
+#[test]
 fn a_followed_authority_recognises_nobody_and_grants_nothing() {
     let corp = Organisation::new("corp");
     let member = Member::of(&corp, &["admin"]);
