@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use comity_authority::{Admission, Authority, NewAuthority, Selector};
+use comity_authority::{Admission, Authority, KeyOrder, NewAuthority, Selector};
 use comity_certs::{RootRequest, mint_root};
-use comity_identity::{Algorithm, KeyHash, NodeId, UnixTime};
+use comity_identity::{Algorithm, Fingerprint, KeyHash, NodeId, UnixTime};
 use comity_keys::SoftwareKey;
-use comity_record::Bundle;
+use comity_record::{Bundle, KeyState};
 use comity_store::{Home, NetworkError, NetworkRecord, NetworkStore, Updated};
 use comity_tls::network::{Grant, GrantError, Issuer, VerifiedGrant};
 use comity_tls::{Clock, Credentials, Endpoint, LeafProfile};
@@ -283,10 +283,61 @@ fn a_membership_wants_renewal_when_two_thirds_are_over() {
         roles: Vec::new(),
         not_before: TODAY,
         not_after: TODAY + 3 * DAY,
+        issuer: Some(KeyState::Active),
     };
     let second = Duration::from_secs(1);
     assert!(!ours.wants_renewal(TODAY + 2 * DAY - second));
     assert!(ours.wants_renewal(TODAY + 2 * DAY));
+}
+
+#[test]
+fn a_membership_by_a_key_that_retires_wants_renewal_and_is_said() {
+    let (hub, node) = (Node::new(), Node::new());
+    let root = SoftwareKey::generate(Algorithm::EcdsaP256).expect("a key");
+    let new = NewAuthority::named("acme");
+    let authority = Authority::create(&hub.home, &new, &root, TODAY, "test");
+    let mut authority = authority.expect("an authority");
+    let network = authority.network();
+    let issuer = hub.issuer();
+    let admitted = issuer.admit(&network, &node.root, &[], None, TODAY);
+    let verified = node.verify(&network, admitted.expect("admitted"));
+    let verified = verified.expect("ours");
+    enter_membership(&node.endpoint, &verified, &Entry::default()).expect("kept");
+    let ours = |at: UnixTime| {
+        let record = node.record(&network);
+        let ours = OwnMembership::of(&record, &node.id()).expect("a membership");
+        (
+            ours.wants_renewal(at),
+            concerns(&record, &node.id(), at).join("; "),
+        )
+    };
+    assert_eq!(ours(TODAY), (false, String::new()));
+    let held = verified.grant().membership[0].clone();
+    let presented = [Fingerprint::of_certificate(&held)];
+    let overlap = Duration::from_secs(60);
+    let order = KeyOrder::default();
+    let rolled = authority.roll_issuing(&root, &order, overlap, TODAY);
+    rolled.expect("rolled");
+    enter(&node, &bundle(&authority), &Entry::default()).expect("newer");
+    let end = TODAY + overlap;
+    let (wants, said) = ours(TODAY);
+    assert!(wants);
+    assert!(
+        said.contains(&format!("issuing key ends at {end}")),
+        "{said}"
+    );
+    let (wants, said) = ours(end + Duration::from_secs(1));
+    assert!(wants);
+    assert!(
+        said.contains(&format!("issuing key ended at {end}")),
+        "{said}"
+    );
+    // The one that comes takes its place, also where it ends sooner.
+    let renewed = issuer.renew(&network, &node.root, None, &presented, TODAY);
+    let renewed = renewed.expect("a member").expect("a new one");
+    let verified = node.verify(&network, renewed).expect("ours");
+    node.endpoint.take_grant(&verified).expect("taken");
+    assert_eq!(ours(TODAY), (false, String::new()));
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,7 +6,7 @@ use comity_certs::{
     Anchor, ChainError, CrossError, CrossPath, Issued, PresentedChain, Purpose, Rollover,
 };
 use comity_identity::{Fingerprint, KeyHash, NodeId, UnixTime};
-use comity_record::{Bundle, BundleError, SuccessionChain};
+use comity_record::{Bundle, BundleError, KeyState, SuccessionChain};
 use comity_trust::{Authority, Reason};
 use thiserror::Error;
 
@@ -169,17 +169,21 @@ impl VerifiedGrant {
                 let withdrawn = &authority.withdrawn;
                 withdrawn.contains(&i.issuer_key, &i.serial, &i.key)
             };
-            match path.issued.iter().any(withdrawn) {
-                true => Err(GrantError::Withdrawn),
-                false => Ok((path.cross.not_after, path.cross.not_before)),
+            if path.issued.iter().any(withdrawn) {
+                return Err(GrantError::Withdrawn);
             }
+            let issued = path.issued.iter().find(|i| i.key == path.cross.key);
+            let state = issued.and_then(|i| authority.bundle.key_state(&i.issuer_key));
+            // One by a key that retires counts until that one's end, whatever stands in it.
+            let is_lasting = state == Some(KeyState::Active);
+            Ok((is_lasting, path.cross.not_after, path.cross.not_before))
         };
         let offered = membership(&self.grant.membership)?;
         // One that does not hold any more is worth nothing, however long it was to last.
         match membership(held) {
             Ok(held) if held > offered => Err(GrantError::Older {
-                held: held.0,
-                found: offered.0,
+                held: held.1,
+                found: offered.1,
             }),
             _ => Ok(()),
         }
