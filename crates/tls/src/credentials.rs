@@ -170,6 +170,13 @@ impl Credentials {
         current.memberships.iter().map(|m| m.network).collect()
     }
 
+    /// What may be presented of one network, or of all.
+    pub(crate) fn memberships_of(&self, network: Option<NodeId>) -> Vec<Membership> {
+        let current = self.current.load();
+        let wanted = |m: &&Membership| network.is_none_or(|network| m.network == network);
+        current.memberships.iter().filter(wanted).cloned().collect()
+    }
+
     /// Our node id.
     pub fn node_id(&self) -> NodeId {
         NodeId::of_spki(self.identity.spki())

@@ -13,7 +13,8 @@
 //!    the same sequence. The latter is a fork, and both sides must see it. A bundle comes in BUNDLE
 //!    frames, each a part of it.
 //! 4. An acceptor that issues for a network that the dialer named looks whether the dialer's
-//!    membership wants renewal, and sends a new one, in GRANT frames.
+//!    membership wants renewal, and sends a new one, in GRANT frames. The dialer keeps it, closes, and
+//!    dials again to present it: only then has the acceptor seen that it is a member.
 //! 5. The connection stays. Whoever learns of a newer bundle sends it at once, but not two of one
 //!    network within [`PUSH_GAP`]. Every [`KEEP_ALIVE`] the dialer sends SYNC again, which is
 //!    answered as in 2; who falls silent is taken for gone.
@@ -30,7 +31,7 @@ mod shared;
 mod transfer;
 mod wire;
 
-pub use driver::ExchangeError;
+pub use driver::{ExchangeError, Farewell};
 pub use exchange::{
     ANSWER, ASSEMBLY, Event, Exchange, Holding, Input, KEEP_ALIVE, PUSH_GAP, SILENCE, Violation,
 };

@@ -31,10 +31,19 @@ const SAY_EVERY: Duration = Duration::from_secs(3600);
 /// How a network's nodes are reached.
 pub(crate) trait Reach: Send + Sync {
     /// Exchanges bundles with the node at a place until the connection ends, and says why it did.
-    fn subscribe(&self, place: &Location) -> impl Future<Output = String> + Send;
+    fn subscribe(&self, place: &Location) -> impl Future<Output = Subscribed> + Send;
 
     /// Asks once for the bundle, and takes it.
     fn pull(&self, place: &Location) -> impl Future<Output = Result<(), String>> + Send;
+}
+
+/// How a subscription ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Subscribed {
+    /// We have another membership than we showed, and are told of withdrawals once we show it.
+    Renewed,
+    /// The connection did not come about or is gone, for this reason.
+    Lost(String),
 }
 
 /// What is known of a network here.
@@ -61,7 +70,15 @@ pub(crate) async fn subscribe(name: &str, reach: &impl Reach, memory: &impl Memo
             .filter(|place| place.node().is_some())
         {
             let began = Instant::now();
-            let why = reach.subscribe(place).await;
+            let mut subscribed = reach.subscribe(place).await;
+            if subscribed == Subscribed::Renewed {
+                // At once, but once: a node may give out memberships that want renewal again.
+                subscribed = reach.subscribe(place).await;
+            }
+            let why = match subscribed {
+                Subscribed::Lost(why) => why,
+                Subscribed::Renewed => "it renews our membership again and again".to_owned(),
+            };
             worked |= began.elapsed() >= STEADY;
             said.say(name, "no subscription to a network", place, &why);
         }
@@ -138,6 +155,8 @@ mod tests {
         answers: bool,
         /// Seconds since the beginning, and the port that was asked.
         asked: Mutex<Vec<(u64, u16)>>,
+        /// How many of the next subscriptions bring a new membership.
+        renewals: Mutex<usize>,
         /// When the bundle was had last, in seconds since the beginning.
         had: Mutex<u64>,
     }
@@ -155,6 +174,7 @@ mod tests {
                 stays: Duration::ZERO,
                 answers: true,
                 asked: Mutex::default(),
+                renewals: Mutex::default(),
                 had: Mutex::default(),
             }
         }
@@ -170,10 +190,17 @@ mod tests {
     }
 
     impl Reach for Fake {
-        async fn subscribe(&self, place: &Location) -> String {
+        async fn subscribe(&self, place: &Location) -> Subscribed {
             self.ask(place);
+            {
+                let mut renewals = self.renewals.lock().expect("renewals");
+                if let Some(left) = renewals.checked_sub(1) {
+                    *renewals = left;
+                    return Subscribed::Renewed;
+                }
+            }
             sleep(self.stays).await;
-            "it ended".to_owned()
+            Subscribed::Lost("it ended".to_owned())
         }
 
         async fn pull(&self, place: &Location) -> Result<(), String> {
@@ -235,6 +262,23 @@ mod tests {
         fake.asked.lock().expect("asked").clear();
         run_for(STEADY * 100, subscribe("acme", &fake, &fake)).await;
         assert!(fake.asked().len() < 60, "{:?}", fake.asked());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_a_new_membership_subscribes_with_it_at_once() {
+        let mut fake = Fake::new(&[2]);
+        fake.stays = Duration::from_secs(1000);
+        *fake.renewals.lock().expect("renewals") = 1;
+        run_for(Duration::from_secs(10), subscribe("acme", &fake, &fake)).await;
+        assert_eq!(fake.asked(), [(0, 2), (0, 2)]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_renews_for_ever_is_asked_with_growing_pauses() {
+        let fake = Fake::new(&[2]);
+        *fake.renewals.lock().expect("renewals") = usize::MAX;
+        run_for(Duration::from_secs(3600), subscribe("acme", &fake, &fake)).await;
+        assert!(fake.asked().len() <= 80, "{:?}", fake.asked());
     }
 
     #[tokio::test(start_paused = true)]

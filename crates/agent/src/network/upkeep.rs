@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use comity_certs::{CertificateKind, describe};
 use comity_identity::{NodeId, UnixTime};
-use comity_record::{Bundle, Freshness, Location};
+use comity_record::{Bundle, Freshness, KeyState, Location};
 use comity_store::NetworkRecord;
-use comity_tls::network::{FetchError, Fetched, Holding, fetch_bundle};
+use comity_tls::network::{Farewell, FetchError, Fetched, Holding, fetch_bundle};
 use comity_tls::{DialRequest, Dialer, Endpoint, Wish};
 use comity_trust::{Expectation, Mode};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::follow::{Memory, Reach, pull, subscribe};
+use super::follow::{Memory, Reach, Subscribed, pull, subscribe};
 use super::places::places;
 
 /// How often what runs out is looked at, and said at most.
@@ -123,9 +123,9 @@ impl Followed {
 }
 
 impl Reach for Followed {
-    async fn subscribe(&self, place: &Location) -> String {
+    async fn subscribe(&self, place: &Location) -> Subscribed {
         let Some(server) = place.node() else {
-            return "its id is not known".to_owned();
+            return Subscribed::Lost("its id is not known".to_owned());
         };
         let mut request = DialRequest::new(Expectation::default(), Mode::Pin, Wish::Network);
         request.network = Some(self.network);
@@ -141,11 +141,12 @@ impl Reach for Followed {
                     .exchange_bundles(&self.endpoint, Some(self.network))
                     .await
                 {
-                    Ok(()) => "it closed the connection".to_owned(),
-                    Err(error) => error.to_string(),
+                    Ok(Farewell::Renewed) => Subscribed::Renewed,
+                    Ok(Farewell::Closed) => Subscribed::Lost("it closed the connection".to_owned()),
+                    Err(error) => Subscribed::Lost(error.to_string()),
                 }
             }
-            Err(error) => error.to_string(),
+            Err(error) => Subscribed::Lost(error.to_string()),
         }
     }
 
@@ -261,11 +262,29 @@ pub async fn refresh_network(endpoint: &Endpoint, network: NodeId) -> Result<Ref
     if wants_renewal(&record, endpoint) {
         refreshed.renewed = renew(&followed, &mut refreshed.failed).await;
     }
+    ask_all(&followed, &mut refreshed).await;
+    // Only the newer bundle says that the key that issued our membership retires. When that one has
+    // ended, we get no bundle as members, and a membership as somebody who is known.
+    let record = followed.record().ok_or("it is not known here")?;
+    let is_cut_off = refreshed.refused && !record.membership.is_empty();
+    if !refreshed.renewed && (is_cut_off || wants_renewal(&record, endpoint)) {
+        refreshed.renewed = renew(&followed, &mut Vec::new()).await;
+        if refreshed.renewed && refreshed.from.is_none() {
+            refreshed.refused = false;
+            ask_all(&followed, &mut refreshed).await;
+        }
+    }
+    refreshed.sequence = sequence()?;
+    Ok(refreshed)
+}
+
+/// Asks for the bundle at one place after the other, until one has it.
+async fn ask_all(followed: &Followed, refreshed: &mut Refreshed) {
     for place in followed.places() {
         match followed.ask(&place).await {
             Ok(()) => {
                 refreshed.from = Some(place);
-                break;
+                return;
             }
             Err(missed) => {
                 refreshed.refused |= missed.refused;
@@ -273,8 +292,6 @@ pub async fn refresh_network(endpoint: &Endpoint, network: NodeId) -> Result<Ref
             }
         }
     }
-    refreshed.sequence = sequence()?;
-    Ok(refreshed)
 }
 
 /// Subscribes until a new membership has come.
@@ -291,7 +308,10 @@ async fn renew(followed: &Followed, failed: &mut Vec<(Location, String)>) -> boo
             }
         };
         tokio::select! {
-            why = followed.subscribe(place) => failed.push((place.clone(), why)),
+            subscribed = followed.subscribe(place) => match subscribed {
+                Subscribed::Renewed => return true,
+                Subscribed::Lost(why) => failed.push((place.clone(), why)),
+            },
             () = arrived => return true,
             () = sleep(RENEWAL_PATIENCE) => {
                 let why = "it gave no new membership".to_owned();
@@ -307,8 +327,8 @@ fn sequence_of(endpoint: &Endpoint, network: &NodeId) -> Option<u64> {
     snapshot.networks.get(network).map(|a| a.bundle.sequence())
 }
 
-/// Whether our membership has less than a third of its life left, or is for a key that we had
-/// before.
+/// Whether our membership has less than a third of its life left, is for a key that we had before, or
+/// by a key of the network that is no longer in use.
 fn wants_renewal(record: &NetworkRecord, endpoint: &Endpoint) -> bool {
     if record.membership.is_empty() {
         return false;
@@ -329,6 +349,9 @@ pub struct OwnMembership {
     pub not_before: UnixTime,
     /// Its last second.
     pub not_after: UnixTime,
+    /// What the bundle that is held says of the key that issued it; `None` if it does not have that
+    /// key.
+    pub issuer: Option<KeyState>,
 }
 
 impl OwnMembership {
@@ -349,14 +372,39 @@ impl OwnMembership {
                 .unwrap_or_default(),
             not_before: ours.not_before,
             not_after: ours.not_after,
+            issuer: ours
+                .authority_key_identifier
+                .and_then(|identifier| issuer_state(record, &identifier)),
         })
     }
 
-    /// Whether less than a third of its life is left.
+    /// Whether less than a third of its life is left, or it is by a key that is not in use any more:
+    /// it ends with that one.
     pub fn wants_renewal(&self, now: UnixTime) -> bool {
         let life = self.not_before.until(self.not_after);
-        self.not_before + life / 3 * 2 <= now
+        self.issuer != Some(KeyState::Active) || self.not_before + life / 3 * 2 <= now
     }
+
+    /// When it ends, as far as is known: with the key that issued it at the latest.
+    fn end(&self) -> Option<UnixTime> {
+        match self.issuer? {
+            KeyState::Next | KeyState::Active => Some(self.not_after),
+            KeyState::Retiring { until } => Some(self.not_after.min(until)),
+            KeyState::Revoked => None,
+        }
+    }
+}
+
+/// The state of the key of a network that certificates identify by this.
+fn issuer_state(record: &NetworkRecord, identifier: &str) -> Option<KeyState> {
+    let bundle = Bundle::parse_of(&record.network, &record.bundle).ok()?;
+    let mut keys = bundle.charter().keys().iter();
+    let issuer = keys.find(|key| {
+        let described = describe(key.details().der()).ok();
+        let known = described.and_then(|d| d.subject_key_identifier);
+        known.as_deref() == Some(identifier)
+    })?;
+    Some(issuer.state)
 }
 
 /// Says what runs out, while there is time to do something about it.
@@ -401,13 +449,29 @@ pub fn concerns(record: &NetworkRecord, node: &NodeId, now: UnixTime) -> Vec<Str
     if record.membership.is_empty() {
         return concerns;
     }
-    match OwnMembership::of(record, node).map(|ours| ours.not_after) {
-        None => concerns.push("our membership is for a key that we had before".to_owned()),
-        Some(end) if end < now => concerns.push(format!("our membership ended at {end}")),
-        Some(end) if end < now + MEMBERSHIP_WARNING => concerns.push(format!(
+    concerns.extend(match OwnMembership::of(record, node) {
+        None => Some("our membership is for a key that we had before".to_owned()),
+        Some(ours) => of_membership(&ours, now),
+    });
+    concerns
+}
+
+fn of_membership(ours: &OwnMembership, now: UnixTime) -> Option<String> {
+    let end = ours.not_after;
+    match (ours.end(), ours.issuer) {
+        _ if end < now => Some(format!("our membership ended at {end}")),
+        (None, _) => {
+            Some("our membership does not count: its issuing key is not in use any more".to_owned())
+        }
+        (Some(end), Some(KeyState::Retiring { .. })) if end < now => Some(format!(
+            "our membership does not count: its issuing key ended at {end}"
+        )),
+        (Some(end), Some(KeyState::Retiring { .. })) => Some(format!(
+            "our membership's issuing key ends at {end}, and nobody has renewed our membership"
+        )),
+        (Some(end), _) if end < now + MEMBERSHIP_WARNING => Some(format!(
             "our membership ends at {end}, and nobody has renewed it"
         )),
-        Some(_) => {}
+        (Some(_), _) => None,
     }
-    concerns
 }

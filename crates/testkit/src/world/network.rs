@@ -9,8 +9,8 @@ use comity_certs::{
 };
 use comity_identity::{Algorithm, Fingerprint, NodeId, Signer, UnixTime};
 use comity_record::{
-    Bundle, BundleRequest, CharterKey, CharterRequest, KeyState, SuccessionChain, Withdrawal,
-    WithdrawnWhat,
+    Bundle, BundleRequest, Charter, CharterKey, CharterRequest, KeyState, SuccessionChain,
+    Withdrawal, WithdrawnWhat,
 };
 use comity_store::NetworkRecord;
 use comity_tls::network::{Grant, Issuer};
@@ -44,6 +44,10 @@ struct State {
     admitted: usize,
     /// Whether [`Issuer::renew`] gives a new membership.
     renews: bool,
+    /// The memberships that it gave, which want no renewal.
+    renewed: Vec<Fingerprint>,
+    /// How often [`Issuer::renew`] was asked.
+    asked: usize,
 }
 
 impl Network {
@@ -90,6 +94,8 @@ impl Network {
                 refused: Vec::new(),
                 admitted: 0,
                 renews: false,
+                renewed: Vec::new(),
+                asked: 0,
             }),
         }
     }
@@ -167,6 +173,32 @@ impl Network {
         self.state().admitted
     }
 
+    /// How often somebody asked for a renewal.
+    pub fn asked(&self) -> usize {
+        self.state().asked
+    }
+
+    /// The next bundle, with a new charter that changes nothing.
+    pub fn amend_charter(&self) -> Bundle {
+        self.publish(|request| {
+            let last = request.charters.last().expect("the founding one");
+            let charter = CharterRequest {
+                network: self.id(),
+                sequence: last.sequence() + 1,
+                issued: TODAY,
+                keys: [&self.root, &self.issuing]
+                    .map(|certificate| CharterKey {
+                        state: KeyState::Active,
+                        certificate: certificate.clone(),
+                    })
+                    .to_vec(),
+            };
+            let charter = charter.sign(&[&self.root_key]).expect("a sound request");
+            let history = Charter::append(&request.charters, charter);
+            request.charters = history.expect("a sound history");
+        })
+    }
+
     fn grant(&self, root: &[u8], roles: &[String]) -> Grant {
         let roles: Vec<&str> = roles.iter().map(String::as_str).collect();
         Grant {
@@ -207,11 +239,19 @@ impl Issuer for Network {
         network: &NodeId,
         root: &[u8],
         _succession: Option<&SuccessionChain>,
-        _presented: &[Fingerprint],
+        presented: &[Fingerprint],
         _now: UnixTime,
     ) -> Result<Option<Grant>, Reason> {
+        self.state().asked += 1;
+        let is_new = |known: &Fingerprint| presented.contains(known);
         let renews = self.state().renews && *network == self.id();
-        Ok(renews.then(|| self.grant(root, &[])))
+        if !renews || self.state().renewed.iter().any(is_new) {
+            return Ok(None);
+        }
+        let grant = self.grant(root, &[]);
+        let renewed = Fingerprint::of_certificate(&grant.membership[0]);
+        self.state().renewed.push(renewed);
+        Ok(Some(grant))
     }
 }
 

@@ -12,7 +12,7 @@ use comity_testkit::world::{
     record_of,
 };
 use comity_tls::network::{
-    ExchangeError, Fetched, Grant, VerifiedGrant, Violation, answer_http, fetch_bundle,
+    ExchangeError, Farewell, Fetched, Grant, VerifiedGrant, Violation, answer_http, fetch_bundle,
 };
 use comity_tls::{
     ALPN_HTTP1, AcceptError, Acceptor, Alpn, Connection, DialError, DialRequest, Ended, PeerStream,
@@ -50,7 +50,7 @@ async fn exchanging(
     acceptor: &Machine,
     about: Option<NodeId>,
 ) -> (
-    JoinHandle<Exchanged>,
+    JoinHandle<Result<Farewell, ExchangeError>>,
     JoinHandle<Result<Exchanged, AcceptError>>,
 ) {
     let (near, far) = tokio::io::duplex(PIPE);
@@ -541,8 +541,51 @@ async fn a_known_peer_with_a_membership_that_is_over_gets_a_new_one() {
     issuer.write_known(&pin_line("both", "alice", PeerId::Node(alice.id()), ""));
     issuer.endpoint.store().poll_changes();
     let issuer = issuer.with_issuer(Arc::clone(&network));
-    let (_dialled, _accepted) = exchanging(&alice, &issuer, Some(network.id())).await;
+    let about = Some(network.id());
+    let (dialled, accepted) = exchanging(&alice, &issuer, about).await;
+    // On this connection the issuer saw no member, and would never say what is withdrawn.
+    let farewell = in_time(dialled).await.expect("no panic");
+    assert_eq!(farewell.expect("a good end"), Farewell::Renewed);
+    let exchanged = in_time(accepted).await.expect("no panic").expect("known");
+    exchanged.expect("closed in order");
     presents_a_membership(&alice).await;
+    let (dialled, _accepted) = exchanging(&alice, &issuer, about).await;
+    let (carol, _c) = member(&network);
+    let (_dialled, mut accepted) = connected(&carol, &alice).await;
+    give(&issuer, &network.withdraw(&carol.id())).await;
+    let reason = tokio::time::timeout(AT_ONCE, end_of(&mut accepted)).await;
+    assert_eq!(reason.expect("within a second"), Reason::Revoked);
+    assert!(!dialled.is_finished(), "what is presented is what is held");
+}
+
+#[tokio::test]
+async fn an_issuer_is_asked_again_within_the_hour_only_after_its_keys_have_changed() {
+    let network = Arc::new(Network::new("fleet"));
+    let (issuer, _a) = member(&network);
+    let issuer = issuer.with_issuer(Arc::clone(&network));
+    let (alice, _b) = member(&network);
+    let (mut stream, _accepted) = speaking(&alice, &issuer).await;
+    let named = comity_tls::network::Standing {
+        network: network.id(),
+        charter: 9,
+        sequence: 9,
+        digest: [9; 32],
+    };
+    let sync = frame(5, &comity_tls::network::encode_sync(&[named]));
+    let mut asked = Vec::new();
+    for are_other_keys in [false, false, true, false] {
+        if are_other_keys {
+            give(&issuer, &network.amend_charter()).await;
+        }
+        stream.write_all(&sync).await.expect("written");
+        stream.flush().await.expect("flushed");
+        // The answer leaves after the issuer was asked.
+        let mut answer = vec![0; sync.len()];
+        in_time(stream.read_exact(&mut answer)).await.expect("open");
+        assert_eq!(answer[0], 5);
+        asked.push(network.asked());
+    }
+    assert_eq!(asked, [1, 1, 2, 2]);
 }
 
 /// Serves bundles over HTTPS on a port of this machine. Answers the port.

@@ -19,17 +19,32 @@ use crate::acceptor::{AcceptError, Incoming};
 use crate::dialer::Connection;
 use crate::endpoint::Endpoint;
 use crate::frame::{self, FrameError};
+use crate::memberships::Membership;
 use crate::network::exchange::{Event, Exchange, Input, Violation};
 use crate::network::grant::{GrantError, VerifiedGrant};
 use crate::network::wire::Grant;
 use crate::session::{EndWatch, Ended, Recognised};
 use crate::stream::PeerStream;
 
-/// How often an issuer is asked whether a membership wants renewal, while the peer stays.
+/// How often an issuer is asked whether a membership wants renewal, while the peer stays and the keys
+/// of the network are the same.
 const RENEWAL_EVERY: Duration = Duration::from_secs(3600);
 
 /// Bytes read at once: a frame.
 const READ: usize = 16 * 1024;
+
+/// How long the last bytes of a connection that we leave may take.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// How an exchange of bundles came to a good end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Farewell {
+    /// The peer closed.
+    Closed,
+    /// We presented another membership when we dialled than we would now, and closed. What the peer
+    /// tells us depends on what we presented: whoever dials again at once misses nothing.
+    Renewed,
+}
 
 /// Why an exchange of bundles ended.
 #[derive(Debug, Error)]
@@ -113,10 +128,11 @@ where
             chain: Some(chain),
             renewals: HashMap::new(),
             given: Vec::new(),
+            shown: None,
             recognised,
             snapshots,
         };
-        Ok(desk.run(stream, exchange).await)
+        Ok(desk.run(stream, exchange).await.map(drop))
     }
 }
 
@@ -126,15 +142,17 @@ where
 {
     /// Exchanges bundles on a connection that was dialled with
     /// [`Wish::Network`](crate::Wish::Network), until it ends. `about` is talked of whether or not
-    /// the acceptor showed us a membership of it.
+    /// the acceptor showed us a membership of it. Ends as well once our own membership of it, or of
+    /// any network if it is about none, is another one than was presented: see
+    /// [`Farewell::Renewed`].
     ///
     /// # Errors
-    /// Why it ended. `Ok` when the peer closed.
+    /// Why it ended.
     pub async fn exchange_bundles(
         self,
         endpoint: &Endpoint,
         about: Option<NodeId>,
-    ) -> Result<(), ExchangeError> {
+    ) -> Result<Farewell, ExchangeError> {
         let recognised = self.stream.recognised();
         let snapshots = endpoint.store.watch();
         let holdings = endpoint
@@ -147,6 +165,7 @@ where
             chain: None,
             renewals: HashMap::new(),
             given: Vec::new(),
+            shown: Some(endpoint.credentials.memberships_of(about)),
             recognised,
             snapshots,
         };
@@ -160,10 +179,12 @@ struct Desk {
     about: Option<NodeId>,
     /// What the dialer presented, where we accepted.
     chain: Option<Arc<PresentedChain>>,
-    /// When an issuer was asked last.
-    renewals: HashMap<NodeId, Instant>,
+    /// When an issuer was asked last, and in which charter its keys stood then.
+    renewals: HashMap<NodeId, (Instant, u64)>,
     /// What it got here: it has not shown these, and has them.
     given: Vec<Fingerprint>,
+    /// Where we dialled: the memberships that we presented, of the network that it is about.
+    shown: Option<Vec<Membership>>,
     recognised: Recognised,
     snapshots: watch::Receiver<Arc<Snapshot>>,
 }
@@ -183,7 +204,7 @@ impl Desk {
         mut self,
         stream: PeerStream<IO>,
         mut exchange: Exchange,
-    ) -> Result<(), ExchangeError>
+    ) -> Result<Farewell, ExchangeError>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
@@ -192,6 +213,10 @@ impl Desk {
         loop {
             while let Some(event) = exchange.poll_event() {
                 self.act(event, &mut exchange).await?;
+            }
+            if self.has_another_membership() {
+                line.leave().await;
+                return Ok(Farewell::Renewed);
             }
             line.fill(&mut exchange)?;
             let timeout = exchange.poll_timeout().map(Instant::from_std);
@@ -202,17 +227,26 @@ impl Desk {
                 changed = self.snapshots.changed() => match changed {
                     Ok(()) => self.reconsider(&mut exchange),
                     // The store is gone, and with it this process.
-                    Err(_) => return Ok(()),
+                    Err(_) => return Ok(Farewell::Closed),
                 },
                 () = self.recognised.changed() => self.reconsider(&mut exchange),
                 () = sleep_until(timeout) => exchange.handle_timeout(now()),
                 moved = line.step() => match moved? {
-                    Moved::Closed => return Ok(()),
+                    Moved::Closed => return Ok(Farewell::Closed),
                     Moved::Read => line.deliver(&mut exchange)?,
                     Moved::Written => {}
                 },
             }
         }
+    }
+
+    /// Whether we would present something else now. An acceptor that let us in by a pin shares no
+    /// bundle before it has seen the membership, so that withdrawals would never arrive here. It is
+    /// looked at whenever anything happens, which is every [`KEEP_ALIVE`](super::KEEP_ALIVE) at least:
+    /// a membership may also come by another process.
+    fn has_another_membership(&self) -> bool {
+        let presented = self.endpoint.credentials.memberships_of(self.about);
+        self.shown.as_ref().is_some_and(|shown| *shown != presented)
     }
 
     /// What may be talked of has changed, or may have.
@@ -278,11 +312,14 @@ impl Desk {
     async fn renew(&mut self, network: NodeId) -> Option<Grant> {
         self.endpoint.issuer.get()?;
         let chain = Arc::clone(self.chain.as_ref()?);
+        // A membership by a key that retires wants renewal at once, whatever its age. Members ask in
+        // their own rhythm, so that they do not all come in one second.
+        let charter = self.charter_of(&network);
         let asked = self.renewals.get(&network);
-        if asked.is_some_and(|asked| asked.elapsed() < RENEWAL_EVERY) {
+        if asked.is_some_and(|(at, of)| *of == charter && at.elapsed() < RENEWAL_EVERY) {
             return None;
         }
-        self.renewals.insert(network, Instant::now());
+        self.renewals.insert(network, (Instant::now(), charter));
         let (endpoint, peer) = (self.endpoint.clone(), self.recognised.now().peer);
         let mut presented = chain.fingerprints().to_vec();
         presented.extend(&self.given);
@@ -307,6 +344,13 @@ impl Desk {
         self.given
             .extend(membership.map(|der| Fingerprint::of_certificate(der)));
         Some(grant)
+    }
+
+    /// The sequence of the newest charter that is known of a network, 0 if it is not known.
+    fn charter_of(&self, network: &NodeId) -> u64 {
+        let snapshot = self.snapshots.borrow();
+        let authority = snapshot.networks.get(network);
+        authority.map_or(0, |authority| authority.bundle.charter().sequence())
     }
 }
 
@@ -379,6 +423,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Line<IO> {
             exchange.handle_input(Input::Frame(kind, body), now());
         }
         Ok(())
+    }
+
+    /// Closes, so that the peer knows that nothing was cut off.
+    async fn leave(&mut self) {
+        let closed = tokio::time::timeout(FAREWELL, self.writer.shutdown()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::debug!(%error, "the connection was gone before it was closed");
+        }
     }
 
     /// Moves some bytes in one direction, whichever is ready. May be dropped at any time. Both are
