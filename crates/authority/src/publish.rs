@@ -8,11 +8,15 @@
 //!
 //! What a crash cuts off is done by the next change, or by [`Authority::refresh`].
 
-use comity_identity::UnixTime;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use comity_certs::CLOCK_TOLERANCE;
+use comity_identity::{KeyHash, Signer, UnixTime};
 use comity_record::limits::{MAX_WITHDRAWALS, MIN_REFRESH};
-use comity_record::{Bundle, BundleRequest, Location, WithdrawnWhat};
+use comity_record::{Bundle, BundleRequest, KeyState, Location, Withdrawn, WithdrawnWhat};
 use comity_store::{HomeLock, NetworkError, NetworkRecord, Updated};
-use comity_trust::Standing;
+use comity_trust::{self as trust, Standing};
 
 use crate::authority::Authority;
 use crate::error::AuthorityError;
@@ -32,8 +36,11 @@ impl Authority {
     pub fn refresh(&mut self, now: UnixTime) -> Result<Option<Bundle>, AuthorityError> {
         self.reload()?;
         let bundle = self.state.current_bundle();
-        let due = self.is_behind()?
-            || bundle.is_none_or(|bundle| now >= bundle.issued() + BUNDLE_REFRESH);
+        // A clock that was ahead for a moment left a bundle that nobody can use for a long time.
+        let is_due = |bundle: &Bundle| {
+            now >= bundle.issued() + BUNDLE_REFRESH || bundle.issued() > now + CLOCK_TOLERANCE
+        };
+        let due = self.is_behind()? || bundle.is_none_or(is_due);
         let ended = self.ended_keys(now);
         if !ended.is_empty() {
             self.end_keys(&ended, now)?;
@@ -50,7 +57,7 @@ impl Authority {
     fn is_behind(&self) -> Result<bool, AuthorityError> {
         let networks = self.networks.networks()?;
         let known = networks.get(&self.state.network);
-        Ok(known.is_some_and(|known| known.bundle.sequence() > self.state.sequence))
+        Ok(known.is_some_and(|known| is_ahead(&self.state, &known.bundle)))
     }
 
     /// Says where the bundle can be fetched, and publishes that.
@@ -89,10 +96,11 @@ impl Authority {
         self.reload()?;
         let mut state = self.state.clone();
         let result = change(self, &lock, &mut state)?;
+        let signer = self.signer_of(&state)?;
+        self.advance(&mut state, &KeyHash::of_spki(signer.spki()), now)?;
         make_room(&mut state.withdrawn, now)?;
-        self.advance(&mut state, now)?;
         // Before anything is written: a change that cannot be signed is none.
-        let bundle = self.sign(&state, now)?;
+        let bundle = sign(&state, &*signer, now)?;
         let sequence = state.sequence;
         match self.finish(lock, state, bundle, now) {
             Ok(()) => Ok(result),
@@ -139,41 +147,51 @@ impl Authority {
 
     /// The next sequence: larger than the last one and what this home has seen, and never behind the
     /// clock, so that a state from an old copy goes on above what it has forgotten.
-    fn advance(&self, state: &mut State, now: UnixTime) -> Result<(), AuthorityError> {
-        let mut floor = state.sequence;
-        if let Some(known) = self.networks.networks()?.get(&state.network) {
+    ///
+    /// What a key said that is not in use any more is no reason to go on above it: if it was stolen,
+    /// the thief chose how high it went, and a charter that does not let it sign begins anew.
+    fn advance(
+        &self,
+        state: &mut State,
+        signer: &KeyHash,
+        now: UnixTime,
+    ) -> Result<(), AuthorityError> {
+        let state_of = |key: &KeyHash| state.charter().key(key).map(|key| key.state);
+        let is_given_up = |key: KeyHash| matches!(state_of(&key), None | Some(KeyState::Revoked));
+        let is_own = !state
+            .bundle
+            .as_ref()
+            .is_some_and(|b| is_given_up(b.signer()));
+        let mut floor = if is_own { state.sequence } else { 0 };
+        let learned = state.withdrawn.iter().filter_map(|gone| gone.by);
+        let lost: BTreeSet<KeyHash> = learned.filter(|by| is_given_up(*by)).collect();
+        state
+            .withdrawn
+            .retain(|gone| gone.by.is_none_or(|by| !lost.contains(&by)));
+        let networks = self.networks.networks()?;
+        if let Some(known) = networks
+            .get(&state.network)
+            .filter(|k| is_ahead(state, &k.bundle))
+        {
             floor = floor.max(known.bundle.sequence());
-            for withdrawal in known.withdrawn.iter() {
-                let known = state
-                    .withdrawn
-                    .iter()
-                    .any(|g| g.what.what == withdrawal.what);
-                if !known {
-                    let (what, ends) = (withdrawal, None);
-                    state.withdrawn.push(Gone { what, ends });
-                }
-            }
+            remember(state, known, signer);
         }
         state.sequence = floor.saturating_add(1).max(now.as_secs());
+        // It is not the last word any more, and must not be taken for it after a crash.
+        state.bundle = state
+            .bundle
+            .take()
+            .filter(|b| b.sequence() < state.sequence);
         Ok(())
     }
 
-    fn sign(&mut self, state: &State, now: UnixTime) -> Result<Bundle, AuthorityError> {
-        let request = BundleRequest {
-            name: state.name.clone(),
-            sequence: state.sequence,
-            issued: now,
-            expires: now + BUNDLE_LIFETIME,
-            refresh: BUNDLE_REFRESH.max(MIN_REFRESH),
-            locations: state.locations.clone(),
-            charters: state.charters.clone(),
-            withdrawn: state.withdrawn.iter().map(|g| g.what.clone()).collect(),
-        };
+    /// The key that signs for this state, which need not be published yet.
+    fn signer_of(&mut self, state: &State) -> Result<Arc<dyn Signer>, AuthorityError> {
         // The keys of the new charter sign, so its state is looked at as if it were ours already.
         let before = std::mem::replace(&mut self.state, state.clone());
         let issuer = self.issuer();
         self.state = before;
-        Ok(request.sign(&*issuer?.signer)?)
+        Ok(issuer?.signer)
     }
 
     /// Gives the bundle to the home's list of networks, and withdrawals to the ledger.
@@ -187,6 +205,10 @@ impl Authority {
         {
             Ok(Updated::Newer | Updated::Same) => {}
             Err(NetworkError::Unknown(_)) => self.register(now)?,
+            // It is published all the same: whoever revokes the key of a thief must get that far.
+            Err(error @ NetworkError::Frozen { .. }) => {
+                tracing::warn!(%error, "this home does not follow its own authority");
+            }
             Err(error) => return Err(error.into()),
         }
         self.settle(now)
@@ -221,8 +243,9 @@ impl Authority {
             standing: Standing::Recognised,
             bundle,
             membership: Vec::new(),
-            withdrawn: Vec::new(),
+            withdrawn: Withdrawn::new(),
             forked: None,
+            rival: None,
             added: now,
             refreshed: now,
             source: None,
@@ -241,8 +264,49 @@ impl Authority {
     }
 }
 
+/// Whether a home has seen a newer bundle than the state has, by a key that signs for it: then the
+/// state is an old copy, or that key is stolen.
+fn is_ahead(state: &State, known: &Bundle) -> bool {
+    let signer = state.charter().key(&known.signer());
+    let is_active = signer.is_some_and(|key| key.state == KeyState::Active);
+    is_active && known.sequence() > state.sequence
+}
+
+/// Takes back what an old copy has forgotten. Only what the key withdrew that signs again now: what
+/// another one said, which may be stolen, is not repeated in the name of this one, and what this one
+/// said is left out when it is revoked. As far as there is room; it is the least that could be lost.
+fn remember(state: &mut State, known: &trust::Authority, signer: &KeyHash) {
+    let mut listed: BTreeSet<WithdrawnWhat> = state
+        .withdrawn
+        .iter()
+        .map(|g| g.what.what.clone())
+        .collect();
+    let newest = known.bundle.withdrawn().iter().cloned();
+    let newest = newest.filter(|_| known.bundle.signer() == *signer);
+    for what in newest.chain(known.withdrawn.by(signer)) {
+        if listed.len() < MAX_WITHDRAWALS && listed.insert(what.what.clone()) {
+            let (ends, by) = (None, Some(*signer));
+            state.withdrawn.push(Gone { what, ends, by });
+        }
+    }
+}
+
+fn sign(state: &State, signer: &dyn Signer, now: UnixTime) -> Result<Bundle, AuthorityError> {
+    let request = BundleRequest {
+        name: state.name.clone(),
+        sequence: state.sequence,
+        issued: now,
+        expires: now + BUNDLE_LIFETIME,
+        refresh: BUNDLE_REFRESH.max(MIN_REFRESH),
+        locations: state.locations.clone(),
+        charters: state.charters.clone(),
+        withdrawn: state.withdrawn.iter().map(|g| g.what.clone()).collect(),
+    };
+    Ok(request.sign(signer)?)
+}
+
 /// Leaves out withdrawals that nobody needs any more, if there would be too many: those of
-/// certificates that have ended, the oldest first.
+/// certificates that have ended, then those that were only taken back from this home.
 fn make_room(withdrawn: &mut Vec<Gone>, now: UnixTime) -> Result<(), AuthorityError> {
     if withdrawn.len() <= MAX_WITHDRAWALS {
         return Ok(());
@@ -252,7 +316,13 @@ fn make_room(withdrawn: &mut Vec<Gone>, now: UnixTime) -> Result<(), AuthorityEr
         _ => true,
     };
     withdrawn.retain(needed);
-    if withdrawn.len() > MAX_WITHDRAWALS {
+    let mut surplus = withdrawn.len().saturating_sub(MAX_WITHDRAWALS);
+    withdrawn.retain(|gone| {
+        let is_left_out = surplus > 0 && gone.by.is_some();
+        surplus -= usize::from(is_left_out);
+        !is_left_out
+    });
+    if surplus > 0 {
         let limit = MAX_WITHDRAWALS;
         return Err(AuthorityError::TooManyWithdrawals { limit });
     }

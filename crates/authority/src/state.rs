@@ -63,6 +63,8 @@ pub(crate) struct Gone {
     pub(crate) what: Withdrawal,
     /// The end of the certificate; `None` for a key.
     pub(crate) ends: Option<UnixTime>,
+    /// The key that had signed it, if this state had forgotten it and learned it from the home.
+    pub(crate) by: Option<KeyHash>,
 }
 
 /// A member's key that ends because another one follows it.
@@ -113,6 +115,8 @@ struct GoneText {
     at: UnixTime,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     ends: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    by: Option<String>,
 }
 
 impl State {
@@ -249,6 +253,7 @@ impl GoneText {
             serial,
             at: gone.what.at,
             ends: gone.ends.map(|ends| ends.to_string()),
+            by: gone.by.map(|by| by.to_hex()),
         }
     }
 
@@ -266,8 +271,12 @@ impl GoneText {
             None => None,
             Some(text) => Some(text.parse().ok()?),
         };
+        let by = match &self.by {
+            None => None,
+            Some(text) => Some(hash(text)?),
+        };
         let what = Withdrawal { what, at: self.at };
-        Some(Gone { what, ends })
+        Some(Gone { what, ends, by })
     }
 }
 

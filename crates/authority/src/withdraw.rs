@@ -105,7 +105,8 @@ impl Authority {
             if !state.withdrew_key(key) {
                 let what = WithdrawnWhat::Key(*key);
                 let what = Withdrawal { what, at: now };
-                state.withdrawn.push(Gone { what, ends: None });
+                let (ends, by) = (None, None);
+                state.withdrawn.push(Gone { what, ends, by });
             }
             Ok(found)
         })
@@ -186,6 +187,7 @@ impl State {
         self.withdrawn.push(Gone {
             what: Withdrawal { what, at: now },
             ends: Some(about.not_after),
+            by: None,
         });
         self.unsettled.push((certificate.serial, reason.to_owned()));
     }

@@ -8,7 +8,8 @@
 //! 3. It ends soon. Who is kept from newer ones knows after at most 90 days that it knows nothing.
 //!
 //! A stolen issuing key can publish bundles until a charter revokes it. It cannot add a key, bring
-//! one back, or take a withdrawal back: see [`Bundle::follow`].
+//! one back, or take a withdrawal back, and what it withdraws counts until then: see [`Bundle::follow`]
+//! and [`Withdrawn::succeeded`](crate::Withdrawn::succeeded).
 
 use std::time::Duration;
 
@@ -375,6 +376,11 @@ impl Bundle {
         } else {
             Freshness::Fresh
         }
+    }
+
+    /// Whether exactly this is in its list.
+    pub(crate) fn withdraws(&self, what: &WithdrawnWhat) -> bool {
+        self.lists(|listed| listed.cmp(what))
     }
 
     fn lists(&self, order: impl Fn(&WithdrawnWhat) -> std::cmp::Ordering) -> bool {

@@ -10,13 +10,14 @@ use thiserror::Error;
 use crate::bundle::Bundle;
 use crate::cbor::FormatError;
 use crate::charter::{Charter, KeyState, SuccessorFault};
-use crate::withdrawal::Withdrawn;
 
 /// What to do with a bundle that was offered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Follow {
-    /// It is newer: keep it instead. What both withdrew goes on.
-    Newer(Withdrawn),
+    /// It is newer: keep it instead, and what [`Withdrawn::succeeded`] says.
+    ///
+    /// [`Withdrawn::succeeded`]: crate::Withdrawn::succeeded
+    Newer,
     /// It is the one that is held.
     Same,
 }
@@ -64,7 +65,7 @@ pub enum FollowError {
     /// copies of the authority. A person has to decide.
     #[error("{0}")]
     Fork(Fork),
-    /// More was withdrawn over time than is remembered.
+    /// More was withdrawn over time than is remembered, and taking it would forget something.
     #[error("the bundle cannot be followed: {0}")]
     Limit(FormatError),
 }
@@ -111,11 +112,7 @@ impl Bundle {
         }
         check_charters(held, offered)?;
         check_sequence(held, offered)?;
-        let mut withdrawn = Withdrawn::new();
-        withdrawn
-            .extend(held.withdrawn().iter().chain(offered.withdrawn()))
-            .map_err(FollowError::Limit)?;
-        Ok(Follow::Newer(withdrawn))
+        Ok(Follow::Newer)
     }
 }
 

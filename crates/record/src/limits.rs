@@ -44,8 +44,8 @@ pub const MAX_CHARTER_SIGNATURES: usize = 8;
 /// Withdrawals in one bundle. An authority of 100 000 members that withdraws a tenth of them.
 pub const MAX_WITHDRAWALS: usize = 10_000;
 
-/// Withdrawals that are remembered of one authority, over all its bundles: a stolen issuing key could
-/// otherwise fill the disk with them.
+/// Withdrawals that are remembered of one key of an authority, over all bundles that it signed: a
+/// stolen one could otherwise fill the disk with them. A key that has signed so many is replaced.
 pub const MAX_REMEMBERED_WITHDRAWALS: usize = 100_000;
 
 /// Bytes of a serial number (RFC 5280 section 4.1.2.2).

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use comity_identity::{KeyHash, UnixTime};
 use minicbor::Decoder;
 
+use crate::bundle::Bundle;
 use crate::cbor::{self, FormatError, VecEncoder, Written};
+use crate::charter::KeyState;
 use crate::envelope::read_time;
 use crate::limits::{MAX_REMEMBERED_WITHDRAWALS, MAX_SERIAL};
 
@@ -35,13 +37,15 @@ pub enum WithdrawnWhat {
     Key(KeyHash),
 }
 
-/// Everything that one authority ever withdrew. It only grows: an older or shorter list takes
-/// nothing back.
+/// What one authority withdrew in the bundles before the one that is held, by the key that signed
+/// them.
+///
+/// It only grows: an older or shorter list takes nothing back. But the word of a key goes with the
+/// key. What a thief withdrew counts until a charter revokes the stolen key, and what that key
+/// withdrew while it was honest is in every bundle that the authority signs with another one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Withdrawn {
-    certificates: BTreeMap<KeyHash, BTreeMap<Vec<u8>, UnixTime>>,
-    keys: BTreeMap<KeyHash, UnixTime>,
-    count: usize,
+    said: BTreeMap<KeyHash, BTreeMap<WithdrawnWhat, UnixTime>>,
 }
 
 impl Withdrawn {
@@ -50,82 +54,90 @@ impl Withdrawn {
         Self::default()
     }
 
-    /// Adds entries; of two for one thing the earlier time is kept.
+    /// Adds what `signer` withdrew; of two for one thing the earlier time is kept.
     ///
     /// # Errors
-    /// When there would be more than [`MAX_REMEMBERED_WITHDRAWALS`]. Those before that are added: to
-    /// know a withdrawal is never wrong.
+    /// When there would be more than [`MAX_REMEMBERED_WITHDRAWALS`] by this signer: a stolen key fills
+    /// its own room and nobody else's. Those before that are added: to know one is never wrong.
     pub fn extend<'a>(
         &mut self,
+        signer: KeyHash,
         withdrawals: impl IntoIterator<Item = &'a Withdrawal>,
     ) -> Result<(), FormatError> {
-        for withdrawal in withdrawals {
-            self.insert(withdrawal)?;
+        for Withdrawal { what, at } in withdrawals {
+            let said = self.said.entry(signer).or_default();
+            if let Some(known) = said.get_mut(what) {
+                *known = (*known).min(*at);
+                continue;
+            }
+            cbor::within("withdrawals", said.len() + 1, MAX_REMEMBERED_WITHDRAWALS)?;
+            said.insert(what.clone(), *at);
         }
         Ok(())
+    }
+
+    /// What is remembered once `offered` takes the place of `held`, which it follows: all of this, and
+    /// what only `held` says, but nothing by keys that are revoked now or not there any more.
+    ///
+    /// # Errors
+    /// When that would be too much. Then `held` must stay: otherwise whoever has an issuing key could
+    /// take a withdrawal back by withdrawing a hundred thousand things that do not exist. Once a
+    /// charter revokes that key there is room again.
+    pub fn succeeded(&self, held: &Bundle, offered: &Bundle) -> Result<Self, FormatError> {
+        let is_good = |key: &KeyHash| {
+            let state = offered.key_state(key);
+            state.is_some_and(|state| state != KeyState::Revoked)
+        };
+        let mut kept = self.clone();
+        kept.said.retain(|signer, _| is_good(signer));
+        let signer = held.signer();
+        if is_good(&signer) {
+            let repeats =
+                |w: &&Withdrawal| signer == offered.signer() && offered.withdraws(&w.what);
+            let only_held = held.withdrawn().iter().filter(|w| !repeats(w));
+            kept.extend(signer, only_held)?;
+        }
+        Ok(kept)
     }
 
     /// Whether a certificate does not count any more, or any for its key.
     pub fn contains(&self, issuer: &KeyHash, serial: &[u8], key: &KeyHash) -> bool {
-        self.keys.contains_key(key)
-            || self
-                .certificates
-                .get(issuer)
-                .is_some_and(|serials| serials.contains_key(serial))
+        let certificate = WithdrawnWhat::Certificate {
+            issuer: *issuer,
+            serial: serial.to_vec(),
+        };
+        let key = WithdrawnWhat::Key(*key);
+        let mut said = self.said.values();
+        said.any(|said| said.contains_key(&certificate) || said.contains_key(&key))
     }
 
-    /// The entries in the order of their kind, issuer and serial.
-    pub fn iter(&self) -> impl Iterator<Item = Withdrawal> {
-        let certificates = self.certificates.iter().flat_map(|(issuer, serials)| {
-            serials.iter().map(|(serial, at)| Withdrawal {
-                what: WithdrawnWhat::Certificate {
-                    issuer: *issuer,
-                    serial: serial.clone(),
-                },
-                at: *at,
+    /// Who signed, and what, in the order of signers and [`WithdrawnWhat`].
+    pub fn iter(&self) -> impl Iterator<Item = (KeyHash, Withdrawal)> {
+        self.said.iter().flat_map(|(signer, said)| {
+            said.iter().map(|(what, at)| {
+                let (what, at) = (what.clone(), *at);
+                (*signer, Withdrawal { what, at })
             })
-        });
-        let keys = self.keys.iter().map(|(key, at)| Withdrawal {
-            what: WithdrawnWhat::Key(*key),
-            at: *at,
-        });
-        certificates.chain(keys)
+        })
     }
 
-    /// How many there are.
+    /// What one signer withdrew, in order.
+    pub fn by(&self, signer: &KeyHash) -> impl Iterator<Item = Withdrawal> {
+        let said = self.said.get(signer).into_iter().flatten();
+        said.map(|(what, at)| {
+            let (what, at) = (what.clone(), *at);
+            Withdrawal { what, at }
+        })
+    }
+
+    /// How many there are; what two signers withdrew counts twice.
     pub fn len(&self) -> usize {
-        self.count
+        self.said.values().map(BTreeMap::len).sum()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    fn insert(&mut self, withdrawal: &Withdrawal) -> Result<(), FormatError> {
-        let known = match &withdrawal.what {
-            WithdrawnWhat::Key(key) => self.keys.get_mut(key),
-            WithdrawnWhat::Certificate { issuer, serial } => self
-                .certificates
-                .get_mut(issuer)
-                .and_then(|serials| serials.get_mut(serial)),
-        };
-        if let Some(at) = known {
-            *at = withdrawal.at.min(*at);
-            return Ok(());
-        }
-        cbor::within("withdrawals", self.count + 1, MAX_REMEMBERED_WITHDRAWALS)?;
-        self.count += 1;
-        match &withdrawal.what {
-            WithdrawnWhat::Key(key) => {
-                self.keys.insert(*key, withdrawal.at);
-            }
-            WithdrawnWhat::Certificate { issuer, serial } => {
-                let serials = self.certificates.entry(*issuer).or_default();
-                serials.insert(serial.clone(), withdrawal.at);
-            }
-        }
-        Ok(())
+        self.len() == 0
     }
 }
 

@@ -2,17 +2,21 @@
 //!
 //! - A bundle is verified when it comes and again whenever the file is read, so nobody who can write
 //!   the file can invent one; and it never takes the place of a newer one.
-//! - Withdrawals are for ever. What a later bundle leaves out stays in `withdrawn`.
+//! - Withdrawals are for ever. What a later bundle leaves out stays in `withdrawn`, with the key that
+//!   said it, until a charter revokes that key.
 //! - Two bundles of one sequence mean that somebody else has the authority's key. The one that came
 //!   first stays, the withdrawals of both count, and nothing else is taken from that authority until a
-//!   person decides ([`NetworkStore::settle`]).
+//!   person decides ([`NetworkStore::settle`]), or a charter revokes a key that signed one of the two.
+//!   Two charters that contradict each other are for a person only.
 //! - A file that is missing where there was one before is an error: without it the withdrawn would
 //!   be members again. That there was one is told by `networks.present`.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use comity_identity::{NodeId, UnixTime};
-use comity_record::{Bundle, BundleError, Follow, FollowError, Location, Withdrawal, Withdrawn};
+use comity_identity::{KeyHash, NodeId, UnixTime};
+use comity_record::{
+    Bundle, BundleError, Follow, FollowError, Fork, KeyState, Location, Withdrawal, Withdrawn,
+};
 use comity_trust::{Authority, Networks, Standing};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -65,12 +69,23 @@ pub struct NetworkRecord {
     /// Our own membership, in DER: cross-certificates, then the certificates of the issuing keys.
     #[serde(default, with = "base64_list", skip_serializing_if = "Vec::is_empty")]
     pub membership: Vec<Vec<u8>>,
-    /// What it withdrew and the bundle does not say (any more).
-    #[serde(default, with = "withdrawals", skip_serializing_if = "Vec::is_empty")]
-    pub withdrawn: Vec<Withdrawal>,
+    /// What it withdrew and the bundle does not say (any more), by signer.
+    #[serde(
+        default,
+        with = "withdrawals",
+        skip_serializing_if = "Withdrawn::is_empty"
+    )]
+    pub withdrawn: Withdrawn,
     /// Since when it is frozen, because two of its bundles contradict each other.
     #[serde(default, with = "optional", skip_serializing_if = "Option::is_none")]
     pub forked: Option<UnixTime>,
+    /// If these are two bundles of one sequence: who signed the one that is not held.
+    #[serde(
+        default,
+        with = "optional_key",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub rival: Option<KeyHash>,
     /// When it was entered.
     #[serde(with = "crate::as_text")]
     pub added: UnixTime,
@@ -238,7 +253,8 @@ impl NetworkStore {
     ///
     /// # Errors
     /// When it does not hold, is older than what is held, or contradicts it
-    /// ([`NetworkError::Frozen`]); what it withdraws counts even then, as long as it holds by itself.
+    /// ([`NetworkError::Frozen`]); what it withdraws counts even then, as long as it holds by itself and
+    /// the key that signed it is an active one.
     /// Or when the file cannot be written.
     pub fn update_bundle(
         &self,
@@ -273,6 +289,7 @@ impl NetworkStore {
     ) -> Result<Updated, NetworkError> {
         if let Some(held) = self.find(network)?
             && held.bundle == bytes
+            && held.forked.is_none()
             && (!asked || now < held.refreshed + REFRESH_NOTED)
         {
             return Ok(Updated::Same);
@@ -291,7 +308,8 @@ impl NetworkStore {
     }
 
     /// Decides between two bundles that contradict each other: from now on this one is held, and the
-    /// network is no longer frozen. What the other one withdrew stays withdrawn.
+    /// network is no longer frozen. What the other one withdrew stays withdrawn
+    /// unless the key that signed it is revoked by this one.
     ///
     /// # Errors
     /// When it does not hold, the network is not frozen and the bundle does not follow, or the file
@@ -313,10 +331,7 @@ impl NetworkStore {
                     return Err(NetworkError::Follow { network, error });
                 }
             }
-            remember(record, &held);
-            record.bundle = bytes.to_vec();
-            record.forked = None;
-            record.refreshed = now;
+            replace(record, &held, &chosen, now)?;
             Ok(((), format!("sequence {}", chosen.sequence())))
         })
     }
@@ -509,16 +524,11 @@ fn authority(record: &NetworkRecord, before: Option<&Networks>) -> Result<Author
         Some(known) => Arc::clone(&known.bundle),
         None => Arc::new(verified(&record.network, &record.bundle)?),
     };
-    let mut withdrawn = Withdrawn::new();
-    if let Err(fault) = withdrawn.extend(record.withdrawn.iter().chain(bundle.withdrawn())) {
-        let network = record.network.to_hex();
-        tracing::warn!(network, %fault, "not everything that was withdrawn is remembered");
-    }
     Ok(Authority {
         label: record.label.clone(),
         standing: record.standing,
         bundle,
-        withdrawn: Arc::new(withdrawn),
+        withdrawn: Arc::new(record.withdrawn.clone()),
         forked: record.forked,
     })
 }
@@ -531,35 +541,66 @@ fn take(
     now: UnixTime,
 ) -> Result<Updated, NetworkError> {
     let network = record.network;
-    if let Some(since) = record.forked {
-        remember(record, offered);
+    let follows = Bundle::follow(held, offered);
+    if let Some(since) = record.forked
+        && !(follows == Ok(Follow::Newer) && heals(record, held, offered))
+    {
+        remember(record, held, offered);
         return Err(NetworkError::Frozen { network, since });
     }
-    match Bundle::follow(held, offered) {
+    match follows {
         Ok(Follow::Same) => {
             record.refreshed = now;
             Ok(Updated::Same)
         }
-        Ok(Follow::Newer(_)) => {
-            remember(record, held);
-            record.bundle = offered.bytes().to_vec();
-            record.refreshed = now;
+        Ok(Follow::Newer) => {
+            replace(record, held, offered, now)?;
             Ok(Updated::Newer)
         }
-        Err(FollowError::Fork(_)) => {
-            tracing::warn!(network = %network.to_hex(), "two bundles contradict each other");
+        Err(FollowError::Fork(fork)) => {
+            tracing::warn!(network = %network.to_hex(), %fork, "two bundles contradict each other");
             record.forked = Some(now);
-            remember(record, offered);
-            Err(NetworkError::Frozen {
-                network,
-                since: now,
-            })
+            record.rival = matches!(fork, Fork::Bundle { .. }).then(|| offered.signer());
+            remember(record, held, offered);
+            let since = now;
+            Err(NetworkError::Frozen { network, since })
         }
-        Err(error) => Err(NetworkError::Follow {
-            network,
-            error: Box::new(error),
-        }),
+        Err(error) => {
+            remember(record, held, offered);
+            let error = Box::new(error);
+            Err(NetworkError::Follow { network, error })
+        }
     }
+}
+
+/// Whether a charter, which only a root can sign, says that one of the two keys that contradicted
+/// each other is not the authority's. Whichever it is, the other one never did.
+fn heals(record: &NetworkRecord, held: &Bundle, offered: &Bundle) -> bool {
+    let Some(rival) = record.rival else {
+        return false;
+    };
+    let is_revoked = |key: KeyHash| offered.key_state(&key) == Some(KeyState::Revoked);
+    is_revoked(rival) || is_revoked(held.signer())
+}
+
+/// Holds another bundle from now on.
+fn replace(
+    record: &mut NetworkRecord,
+    held: &Bundle,
+    by: &Bundle,
+    now: UnixTime,
+) -> Result<(), NetworkError> {
+    let withdrawn = record.withdrawn.succeeded(held, by).map_err(|fault| {
+        let error = Box::new(FollowError::Limit(fault));
+        let network = record.network;
+        NetworkError::Follow { network, error }
+    })?;
+    record.withdrawn = withdrawn;
+    record.bundle = by.bytes().to_vec();
+    record.forked = None;
+    record.rival = None;
+    record.refreshed = now;
+    Ok(())
 }
 
 /// What `bytes` say, if they are a bundle of this network.
@@ -571,18 +612,20 @@ fn verified(network: &NodeId, bytes: &[u8]) -> Result<Bundle, NetworkError> {
     Bundle::parse_of(network, bytes).map_err(fault)
 }
 
-/// Keeps what a bundle withdrew that is not held, or not any more. To know a withdrawal is never
-/// wrong; beyond what is remembered of one authority, the oldest stay.
-fn remember(record: &mut NetworkRecord, bundle: &Bundle) {
-    let mut all = Withdrawn::new();
-    if all
-        .extend(record.withdrawn.iter().chain(bundle.withdrawn()))
-        .is_err()
-    {
-        let network = record.network.to_hex();
-        tracing::warn!(network, "more was withdrawn than is remembered");
+/// Keeps what a bundle withdraws that is not held, if its signer may speak for the authority today,
+/// and as far as there is room: to know a withdrawal is never wrong. Who was kept from a newer bundle
+/// and gets an older one afterwards learns from both.
+fn remember(record: &mut NetworkRecord, held: &Bundle, offered: &Bundle) {
+    let signer = offered.signer();
+    if offered.network() != held.network() || held.key_state(&signer) != Some(KeyState::Active) {
+        return;
     }
-    record.withdrawn = all.iter().collect();
+    let known = |w: &&Withdrawal| signer == held.signer() && held.withdrawn().contains(w);
+    let news = offered.withdrawn().iter().filter(|w| !known(w));
+    if let Err(fault) = record.withdrawn.extend(signer, news) {
+        let network = record.network.to_hex();
+        tracing::warn!(network, %fault, "more was withdrawn than is remembered");
+    }
 }
 
 fn find_mut<'a>(
@@ -710,26 +753,65 @@ mod optional {
     }
 }
 
-mod withdrawals {
-    //! Withdrawals as `key:<hex>@<time>` and `certificate:<issuer key in hex>:<serial in hex>@<time>`.
+mod optional_key {
+    //! A key's hash as hexadecimal digits, or nothing.
 
-    use comity_identity::{KeyHash, UnixTime};
-    use comity_record::{Withdrawal, WithdrawnWhat};
-    use data_encoding::HEXLOWER;
+    use comity_identity::KeyHash;
     use serde::{Deserialize, Deserializer, Serializer, de};
 
-    pub(super) fn serialize<S: Serializer>(list: &[Withdrawal], to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(list.iter().map(text))
+    pub(super) fn serialize<S: Serializer>(
+        key: &Option<KeyHash>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match key {
+            Some(key) => to.serialize_str(&key.to_hex()),
+            None => to.serialize_none(),
+        }
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
-    ) -> Result<Vec<Withdrawal>, D::Error> {
-        let texts = Vec::<String>::deserialize(from)?;
-        let read = |text: &String| {
-            parse(text).ok_or_else(|| de::Error::custom("expected what was withdrawn"))
-        };
-        texts.iter().map(read).collect()
+    ) -> Result<Option<KeyHash>, D::Error> {
+        let text = Option::<String>::deserialize(from)?;
+        text.map(|text| super::withdrawals::hash(&text).ok_or(super::withdrawals::EXPECTED))
+            .transpose()
+            .map_err(de::Error::custom)
+    }
+}
+
+mod withdrawals {
+    //! For each signer, as the hexadecimal digits of its hash, what it withdrew as
+    //! `key:<hex>@<time>` and `certificate:<issuer key in hex>:<serial in hex>@<time>`.
+
+    use std::collections::BTreeMap;
+
+    use comity_identity::{KeyHash, UnixTime};
+    use comity_record::{Withdrawal, Withdrawn, WithdrawnWhat};
+    use data_encoding::HEXLOWER;
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    pub(super) const EXPECTED: &str = "expected the hash of a key";
+
+    pub(super) fn serialize<S: Serializer>(all: &Withdrawn, to: S) -> Result<S::Ok, S::Error> {
+        let mut texts: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (signer, withdrawal) in all.iter() {
+            let said = texts.entry(signer.to_hex()).or_default();
+            said.push(text(&withdrawal));
+        }
+        to.collect_map(texts)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Withdrawn, D::Error> {
+        let mut all = Withdrawn::new();
+        for (signer, texts) in BTreeMap::<String, Vec<String>>::deserialize(from)? {
+            let signer = hash(&signer).ok_or_else(|| de::Error::custom(EXPECTED))?;
+            let read = |text: &String| {
+                parse(text).ok_or_else(|| de::Error::custom("expected what was withdrawn"))
+            };
+            let said: Vec<Withdrawal> = texts.iter().map(read).collect::<Result<_, _>>()?;
+            all.extend(signer, &said).map_err(de::Error::custom)?;
+        }
+        Ok(all)
     }
 
     fn text(withdrawal: &Withdrawal) -> String {
@@ -759,7 +841,7 @@ mod withdrawals {
         Some(Withdrawal { what, at })
     }
 
-    fn hash(text: &str) -> Option<KeyHash> {
+    pub(super) fn hash(text: &str) -> Option<KeyHash> {
         let bytes = HEXLOWER.decode(text.as_bytes()).ok()?;
         Some(KeyHash::from_bytes(bytes.try_into().ok()?))
     }

@@ -231,7 +231,9 @@ impl Organisation {
     /// What a node knows of it that calls it as it calls itself.
     pub fn authority(&self, standing: Standing) -> Authority {
         let mut withdrawn = Withdrawn::new();
-        withdrawn.extend(&self.withdrawn).expect("few");
+        withdrawn
+            .extend(self.root.hash(), &self.withdrawn)
+            .expect("few");
         Authority {
             label: self.name.clone(),
             standing,

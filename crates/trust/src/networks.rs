@@ -36,7 +36,7 @@ pub struct Authority {
     pub standing: Standing,
     /// The last good one.
     pub bundle: Arc<Bundle>,
-    /// Everything that it ever withdrew, also in bundles before this one.
+    /// What it withdrew in bundles before this one.
     pub withdrawn: Arc<Withdrawn>,
     /// Since when two of its bundles or charters contradict each other. It recognises no new member
     /// until a person decides.

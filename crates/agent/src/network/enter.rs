@@ -2,7 +2,7 @@
 //! the bundle of another organisation.
 
 use comity_identity::{NodeId, UnixTime};
-use comity_record::{Bundle, Location};
+use comity_record::{Bundle, Location, Withdrawn};
 use comity_store::{NetworkError, NetworkRecord, NetworkStore, Updated};
 use comity_tls::Endpoint;
 use comity_tls::network::VerifiedGrant;
@@ -35,6 +35,9 @@ pub struct Entry<'a> {
     pub recognise: bool,
     /// Where its bundle came from.
     pub source: Option<Location>,
+    /// Words that stand for a network here already, in `networks=` or in a rule: what it calls itself
+    /// is not taken for one of them.
+    pub taken: Vec<String>,
 }
 
 /// Keeps a membership that was verified, and presents it from now on. The network is entered if it
@@ -49,7 +52,18 @@ pub fn enter_membership(
     entry: &Entry<'_>,
 ) -> Result<Entered, NetworkError> {
     let now = endpoint.clock().now();
-    let entered = enter_bundle(endpoint.networks(), verified.bundle(), entry, now)?;
+    let known = endpoint.store().poll_changes();
+    let mut entry = entry.clone();
+    let name = verified.bundle().name();
+    // A network names itself: it does not become what a word of ours has meant so far.
+    let is_used = |word: &str| known.known.names_network(word);
+    if entry.label.is_none() && is_used(name) {
+        entry.taken = std::iter::once(name.to_owned())
+            .chain((2..=LABEL_TRIES).map(|number| format!("{name}-{number}")))
+            .filter(|word| is_used(word))
+            .collect();
+    }
+    let entered = enter_bundle(endpoint.networks(), verified.bundle(), &entry, now)?;
     endpoint.store().poll_changes();
     endpoint.take_grant(verified)?;
     Ok(entered)
@@ -118,7 +132,8 @@ fn add(
     now: UnixTime,
 ) -> Result<Entered, NetworkError> {
     let mut taken = None;
-    for label in labels(entry.label, bundle.name()) {
+    let own = labels(entry.label, bundle.name());
+    for label in own.into_iter().filter(|label| !entry.taken.contains(label)) {
         let record = NetworkRecord {
             network: bundle.network(),
             label,
@@ -128,8 +143,9 @@ fn add(
             },
             bundle: bundle.bytes().to_vec(),
             membership: Vec::new(),
-            withdrawn: Vec::new(),
+            withdrawn: Withdrawn::new(),
             forked: None,
+            rival: None,
             added: now,
             refreshed: now,
             source: entry.source.clone(),

@@ -6,6 +6,7 @@ mod founding;
 mod keys;
 mod leaves;
 mod states;
+mod stolen;
 mod successions;
 mod withdrawing;
 mod world;

@@ -1,5 +1,6 @@
 //! Members whose keys follow one another: honestly, too often, or after they were removed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use comity_certs::CLOCK_TOLERANCE;
@@ -199,6 +200,7 @@ fn keys_that_end_by_themselves_leave_room_for_removing_members() {
             at: NOW,
         },
         ends: None,
+        by: None,
     };
     let fill = |state: &mut crate::state::State| {
         state.withdrawn = (1..MAX_AUTOMATIC).map(gone).collect();
@@ -342,6 +344,22 @@ fn a_membership_made_while_the_clock_was_ahead_is_replaced_once_it_is_right() {
     let grant = grant.expect("given again");
     assert_ne!(grant.serial, future.serial);
     member.node.path(&grant, NOW);
+}
+
+#[test]
+fn a_bundle_made_while_the_clock_was_a_year_ahead_is_replaced_once_it_is_right() {
+    let mut world = World::new();
+    let ahead = NOW + CLOCK_TOLERANCE + HOUR;
+    let future = world.authority.refresh(ahead).expect("due").expect("new");
+    // As far as clocks may be wrong, it is good enough.
+    let quiet = world.authority.refresh(NOW + HOUR).expect("no need");
+    assert_eq!(quiet, None);
+    let bundle = world.authority.refresh(NOW).expect("due").expect("new");
+    assert_eq!(bundle.issued(), NOW);
+    assert!(bundle.sequence() > future.sequence());
+    let networks = world.networks();
+    let known = networks.get(&bundle.network()).expect("known");
+    assert_eq!(known.bundle, Arc::new(bundle));
 }
 
 fn copy(key: &SoftwareKey) -> SoftwareKey {

@@ -3,7 +3,7 @@
 use comity_identity::KeyHash;
 use comity_record::{
     Bundle, BundleError, Charter, CharterError, Follow, FollowError, Fork, FormatError, KeyState,
-    SigningError, SuccessorFault, Withdrawal, WithdrawnWhat,
+    SigningError, SuccessorFault, Withdrawal, Withdrawn, WithdrawnWhat,
 };
 
 use crate::certificates::{DAY, TODAY};
@@ -20,7 +20,7 @@ fn key(byte: u8, at: comity_identity::UnixTime) -> Withdrawal {
 }
 
 fn newer(held: &Bundle, offered: &Bundle) -> bool {
-    matches!(Bundle::follow(held, offered), Ok(Follow::Newer(_)))
+    matches!(Bundle::follow(held, offered), Ok(Follow::Newer))
 }
 
 #[test]
@@ -81,18 +81,49 @@ fn no_withdrawal_is_ever_taken_back() {
     let held = org.bundle_with(1, &[&org.founding], &org.issuing, &early);
     let late = [key(2, TODAY), key(3, TODAY)];
     let offered = org.bundle_with(2, &[&org.founding], &org.issuing, &late);
-    let Ok(Follow::Newer(withdrawn)) = Bundle::follow(&held, &offered) else {
-        panic!("it is newer");
-    };
-    let all: Vec<Withdrawal> = withdrawn.iter().collect();
-    assert_eq!(all, [key(1, TODAY), key(2, TODAY), key(3, TODAY)]);
+    assert!(newer(&held, &offered));
+    let kept = Withdrawn::new().succeeded(&held, &offered).expect("few");
+    let all: Vec<Withdrawal> = kept.by(&org.issuing.hash()).collect();
+    assert_eq!(
+        all,
+        [key(1, TODAY)],
+        "the offered one says the other itself"
+    );
     // A thief of the issuing key publishes an empty list.
-    let empty = org.bundle(3);
-    let Ok(Follow::Newer(withdrawn)) = Bundle::follow(&held, &empty) else {
-        panic!("it is newer");
+    let kept = kept.succeeded(&offered, &org.bundle(3)).expect("few");
+    for byte in [1, 2, 3] {
+        assert!(kept.contains(&org.root.hash(), &[1], &KeyHash::from_bytes([byte; 32])));
+    }
+    assert_eq!(kept.len(), 3);
+}
+
+#[test]
+fn what_a_thief_withdrew_counts_no_more_once_his_key_is_revoked() {
+    let robbed = Robbed::new();
+    let (org, victim) = (&robbed.org, KeyHash::from_bytes([1; 32]));
+    let kept_of = |held: &Bundle, before: &Withdrawn| {
+        let offered = bundle(
+            9,
+            &[&org.founding, &robbed.revoking],
+            &robbed.fresh,
+            &[key(2, TODAY)],
+        );
+        assert!(newer(held, &offered));
+        before.succeeded(held, &offered).expect("few")
     };
-    assert!(withdrawn.contains(&org.root.hash(), &[1], &KeyHash::from_bytes([1; 32])));
-    assert_eq!(withdrawn.len(), 2);
+    // In the bundle that is held, and in one before it.
+    let thief = org.bundle_with(5, &[&org.founding], &org.issuing, &[key(1, TODAY)]);
+    assert!(kept_of(&thief, &Withdrawn::new()).is_empty());
+    let before = Withdrawn::new()
+        .succeeded(&thief, &org.bundle(6))
+        .expect("few");
+    assert!(before.contains(&org.root.hash(), &[1], &victim));
+    assert!(kept_of(&org.bundle(6), &before).is_empty());
+    // What another key said stays, also if the thief said it as well.
+    let root = org.bundle_with(7, &[&org.founding], &org.root, &[key(1, TODAY)]);
+    let kept = kept_of(&root, &before);
+    assert!(kept.contains(&org.root.hash(), &[1], &victim));
+    assert_eq!(kept.len(), 1);
 }
 
 /// An authority whose issuing key was stolen and revoked.

@@ -195,7 +195,7 @@ fn what(what: &WithdrawnWhat) -> String {
 fn following(held: &[u8], offered: &[u8]) -> Header {
     let [held, offered] = [held, offered].map(|b| Bundle::parse(b).expect("a sound bundle"));
     let outcome = match Bundle::follow(&held, &offered) {
-        Ok(Follow::Newer(_)) => "newer",
+        Ok(Follow::Newer) => "newer",
         Ok(Follow::Same) => "same",
         Err(FollowError::WrongNetwork { .. }) => "wrong-network",
         Err(FollowError::Rollback { .. }) => "rollback",

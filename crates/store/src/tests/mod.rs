@@ -10,6 +10,7 @@ mod issued;
 mod networks;
 mod peers;
 mod pending;
+mod stolen;
 mod support;
 mod vectors;
 mod writes;

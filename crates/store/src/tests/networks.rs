@@ -7,7 +7,8 @@ use comity_certs::{AuthorityRootRequest, mint_authority_root};
 use comity_identity::{Algorithm, KeyHash, NodeId, Signer, UnixTime};
 use comity_keys::SoftwareKey;
 use comity_record::{
-    Bundle, BundleRequest, Charter, CharterKey, CharterRequest, KeyState, Withdrawal, WithdrawnWhat,
+    Bundle, BundleRequest, Charter, CharterKey, CharterRequest, KeyState, Withdrawal, Withdrawn,
+    WithdrawnWhat,
 };
 
 use comity_trust::Standing;
@@ -182,7 +183,9 @@ fn what_a_later_bundle_leaves_out_stays_withdrawn() {
         .find(&one.id)
         .expect("read")
         .expect("there");
-    assert_eq!(held.withdrawn, [second, first]);
+    let signer = KeyHash::of_spki(one.root.spki());
+    let kept: Vec<Withdrawal> = held.withdrawn.by(&signer).collect();
+    assert_eq!(kept, [second, first]);
     let networks = super_store(&test.home).networks().expect("read");
     let authority = networks.get(&one.id).expect("there");
     assert!(authority.bundle.withdrawn().is_empty());
@@ -532,8 +535,9 @@ fn record(org: &Org, label: &str, sequence: u64) -> NetworkRecord {
         standing: Standing::Recognised,
         bundle: bundle(org, sequence, &[]),
         membership: Vec::new(),
-        withdrawn: Vec::new(),
+        withdrawn: Withdrawn::new(),
         forked: None,
+        rival: None,
         added: DAY,
         refreshed: DAY,
         source: None,

@@ -155,9 +155,9 @@ fn assert_bundle(bundle: &Bundle, bytes: &[u8]) {
     assert!(Bundle::parse_of(&other, bytes).is_err());
     assert!(Bundle::parse_of(&bundle.network(), bytes).is_ok());
     let mut all = Withdrawn::new();
-    all.extend(bundle.withdrawn())
+    all.extend(bundle.signer(), bundle.withdrawn())
         .expect("fewer than are remembered");
-    assert!(all.iter().eq(bundle.withdrawn().iter().cloned()));
+    assert!(all.by(&bundle.signer()).eq(bundle.withdrawn().iter().cloned()));
     for anchor in bundle.anchors(TODAY) {
         assert!(bundle.key(&anchor.key()).is_some());
     }

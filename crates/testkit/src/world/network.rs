@@ -10,7 +10,7 @@ use comity_certs::{
 use comity_identity::{Algorithm, Fingerprint, NodeId, Signer, UnixTime};
 use comity_record::{
     Bundle, BundleRequest, Charter, CharterKey, CharterRequest, KeyState, SuccessionChain,
-    Withdrawal, WithdrawnWhat,
+    Withdrawal, Withdrawn, WithdrawnWhat,
 };
 use comity_store::NetworkRecord;
 use comity_tls::network::{Grant, Issuer};
@@ -263,8 +263,9 @@ pub fn record_of(network: &Network, label: &str, membership: Vec<Vec<u8>>) -> Ne
         standing: Standing::Recognised,
         bundle: network.bundle().bytes().to_vec(),
         membership,
-        withdrawn: Vec::new(),
+        withdrawn: Withdrawn::new(),
         forked: None,
+        rival: None,
         added: TODAY,
         refreshed: TODAY,
         source: None,

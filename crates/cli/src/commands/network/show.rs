@@ -1,9 +1,11 @@
 //! `comity network list|show`.
 
+use std::collections::BTreeSet;
+
 use comity_agent::network::{OwnMembership, concerns};
 use comity_agent::public_identity;
 use comity_identity::{NodeId, UnixTime};
-use comity_record::{Bundle, KeyRole, KeyState, Withdrawn};
+use comity_record::{Bundle, KeyRole, KeyState};
 use comity_store::{Home, NetworkRecord, NetworkStore};
 use serde_json::{Value, json};
 
@@ -92,11 +94,9 @@ impl Shown {
 
     /// How many certificates and keys it ever withdrew, as far as we know.
     fn withdrawn(&self) -> usize {
-        let mut all = Withdrawn::new();
-        let told = self.record.withdrawn.iter().chain(self.bundle.withdrawn());
-        // More than is remembered is still many.
-        drop(all.extend(told));
-        all.len()
+        let before = self.record.withdrawn.iter().map(|(_, entry)| entry.what);
+        let now = self.bundle.withdrawn().iter().map(|entry| entry.what.clone());
+        before.chain(now).collect::<BTreeSet<_>>().len()
     }
 
     fn summary(&self) -> String {
