@@ -10,7 +10,8 @@
 //!
 //! 1. A copy of it is made, as above, and takes the name `identity.previous`. If an older one has that
 //!    name, the two change places, and the older one goes: the overlap in which its key meant
-//!    something is the one before the last.
+//!    something is the one before the last. The copy has no next key: that one becomes the identity
+//!    of today, perhaps sealed from then on, and must not lie there in the clear.
 //! 2. The new identity is made, as above, under a temporary name.
 //! 3. It changes places with `identity` (`renameat2` with `RENAME_EXCHANGE`), so at every moment there
 //!    is an identity, the old one or the new one.
@@ -63,7 +64,8 @@ impl Home {
         self.read_identity(&self.identity_directory())
     }
 
-    /// The identity that was in force before the last [`Home::succeed_identity`].
+    /// The identity that was in force before the last [`Home::succeed_identity`], without the key that
+    /// followed it.
     ///
     /// # Errors
     /// As [`Home::identity`].
@@ -186,11 +188,15 @@ impl Home {
         })
     }
 
-    /// Makes `identity.previous` a copy of what is in force.
+    /// Makes `identity.previous` a copy of what is in force, without its next key.
     fn keep_identity(&self, lock: &HomeLock, files: &IdentityFiles) -> Result<(), StoreError> {
         let previous = self.previous_directory();
         let older = self.look_at_directory(&previous)?.is_some();
-        self.make_identity(files, |temporary| {
+        let kept = IdentityFiles {
+            next_key: None,
+            ..files.clone()
+        };
+        self.make_identity(&kept, |temporary| {
             lock.check(self.disk())?;
             if older {
                 self.disk().exchange(temporary, &previous)

@@ -160,6 +160,7 @@ fn an_identity_is_succeeded_and_the_one_before_it_is_kept() {
         assert_eq!(now.succession, Some(vec![number; 30]));
         let previous = test.home.previous_identity().expect("read").expect("there");
         assert!(belongs_to(&previous, number - 1));
+        assert!(previous.next_key.is_none(), "it is the key of today");
         assert_eq!(
             names(test.path()),
             ["identity", "identity.previous", "lock"]
