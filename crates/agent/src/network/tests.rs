@@ -131,6 +131,19 @@ fn a_network_whose_name_is_taken_gets_a_number_and_keeps_it() {
 }
 
 #[test]
+fn a_network_that_names_itself_as_a_word_in_use_gets_another_label() {
+    let (hub, node) = (Node::new(), Node::new());
+    let bundle = bundle(&hub.found("staff"));
+    let entry = Entry {
+        recognise: true,
+        taken: vec!["staff".to_owned(), "staff-3".to_owned()],
+        ..Entry::default()
+    };
+    let entered = enter(&node, &bundle, &entry).expect("entered");
+    assert_eq!((entered.label.as_str(), entered.is_new), ("staff-2", true));
+}
+
+#[test]
 fn who_is_only_followed_is_recognised_when_somebody_says_so_and_stays_it() {
     let (hub, node) = (Node::new(), Node::new());
     let bundle = bundle(&hub.found("acme"));

@@ -210,6 +210,7 @@ impl Import<'_> {
             label: self.args.label.as_deref(),
             recognise: self.args.recognise,
             source: None,
+            taken: Vec::new(),
         }
     }
 

@@ -39,6 +39,7 @@ impl JoinedNetwork {
             label: None,
             recognise: true,
             source,
+            taken: Vec::new(),
         };
         let entered = enter_membership(endpoint, grant, &entry)?;
         let cross = &grant.path().cross;
