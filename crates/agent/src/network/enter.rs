@@ -2,7 +2,7 @@
 //! the bundle of another organisation.
 
 use comity_identity::{NodeId, UnixTime};
-use comity_record::{Bundle, Location};
+use comity_record::{Bundle, Location, Withdrawn};
 use comity_store::{NetworkError, NetworkRecord, NetworkStore, Updated};
 use comity_tls::Endpoint;
 use comity_tls::network::VerifiedGrant;
@@ -143,8 +143,9 @@ fn add(
             },
             bundle: bundle.bytes().to_vec(),
             membership: Vec::new(),
-            withdrawn: Vec::new(),
+            withdrawn: Withdrawn::new(),
             forked: None,
+            rival: None,
             added: now,
             refreshed: now,
             source: entry.source.clone(),
