@@ -5,11 +5,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use comity_certs::{
-    AuthorityCertificate, Csr, DirectLeafRequest, LeafSubject, Metadata, Purpose, mint_direct_leaf,
+    AuthorityCertificate, Csr, DirectLeafRequest, LeafSubject, Metadata, MintError, Purpose,
+    mint_direct_leaf,
 };
-use comity_identity::{KeyHash, NodeId, Signer, UnixTime};
+use comity_identity::{Algorithm, KeyHash, NodeId, SignError, Signer, UnixTime};
 use comity_keys::LeafKey;
-use comity_store::{IssuedCertificate, Reservation, Serial};
+use comity_store::{IssuedCertificate, Reservation, SERIAL_BYTES, Serial};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -246,8 +247,7 @@ impl Authority {
             attested: metadata.to_der()?,
             next: None,
         };
-        let session = self.files.issued().open()?;
-        let leaf = sign_reserved(&session, about, |serial, about| {
+        let mint = |signer: &dyn Signer, serial: Serial, about: &Reservation| {
             let request = DirectLeafRequest {
                 subject: template.subject,
                 spki,
@@ -260,7 +260,16 @@ impl Authority {
                 uris: &order.uris,
                 metadata: &metadata,
             };
-            mint_direct_leaf(issuer.certificate.der(), &*issuer.signer, &request)
+            mint_direct_leaf(issuer.certificate.der(), signer, &request)
+        };
+        let unsigned = Unsigned(&*issuer.signer);
+        match mint(&unsigned, [SERIAL_OF_NONE; SERIAL_BYTES], &about) {
+            Ok(_) | Err(MintError::Sign(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let session = self.files.issued().open()?;
+        let leaf = sign_reserved(&session, about, |serial, about| {
+            mint(&*issuer.signer, serial, about)
         })?;
         drop(session);
         let key = made.as_ref().map(pem::key).transpose()?;
@@ -302,6 +311,29 @@ impl Authority {
             root: root.unwrap_or_default(),
             key,
         }
+    }
+}
+
+/// A key that signs nothing: a certificate is made with it up to its signature, so that a name that is
+/// refused takes no serial number, and stands in no ledger.
+struct Unsigned<'a>(&'a dyn Signer);
+
+/// Any byte that makes a serial number.
+const SERIAL_OF_NONE: u8 = 0x4f;
+
+impl Signer for Unsigned<'_> {
+    fn algorithm(&self) -> Algorithm {
+        self.0.algorithm()
+    }
+
+    fn spki(&self) -> &[u8] {
+        self.0.spki()
+    }
+
+    fn sign(&self, _: &[u8]) -> Result<Vec<u8>, SignError> {
+        Err(SignError {
+            cause: "nothing is to be signed yet".to_owned(),
+        })
     }
 }
 
