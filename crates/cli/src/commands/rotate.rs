@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use comity_certs::Anchor;
+use comity_certs::{Anchor, CertificateKind, describe};
 use comity_identity::{Fingerprint, KeyHash, UnixTime};
 use comity_store::PeerStore;
 use comity_trust::{
@@ -59,7 +59,32 @@ fn step(context: &Context, args: &TrustRotate) -> Result<Step, Failure> {
 }
 
 fn anchors(context: &Context, path: &Path) -> Result<Vec<Arc<Anchor>>, Failure> {
-    Ok(context.anchors(path)?.into_iter().map(Arc::new).collect())
+    let anchors = context.anchors(path)?;
+    anchors.iter().try_for_each(refuse_own_kind)?;
+    Ok(anchors.into_iter().map(Arc::new).collect())
+}
+
+/// A root of a node or a network, listed as a CA, would vouch for whatever it likes, and not for what its
+/// profile allows.
+fn refuse_own_kind(anchor: &Anchor) -> Result<(), Failure> {
+    let description = describe(anchor.der());
+    let (kind, hint) = match description.map(|d| d.kind) {
+        Ok(CertificateKind::NodeRoot(node)) => (
+            "the root of a Comity node",
+            format!("its operator runs `comity identity roll`; its id is {node}"),
+        ),
+        Ok(CertificateKind::Authority(_)) => (
+            "a key of a Comity network",
+            "networks follow their own keys: `comity network import FILE` takes its bundle"
+                .to_owned(),
+        ),
+        _ => return Ok(()),
+    };
+    Err(Failure::no(format!(
+        "{} is {kind}, and no CA that is listed",
+        anchor_name(anchor)
+    ))
+    .hint(hint))
 }
 
 /// What a step came to, or would.
@@ -279,7 +304,13 @@ fn retired((line, entry): (usize, &Entry), end: UnixTime) -> (Edit, String) {
     retiring.attributes.not_after = Some(end);
     retiring.attributes.state = Some(CaState::Retiring);
     let name = entry.anchor().map_or_else(String::new, anchor_name);
-    let text = format!("{name} retires; it counts until {end}");
+    let text = match known {
+        Some(known) if known == end => format!(
+            "{name} retires already; it counts until {end}, as before: that end comes only nearer"
+        ),
+        Some(known) => format!("{name} retires; it counts until {end}, and not until {known}"),
+        None => format!("{name} retires; it counts until {end}"),
+    };
     let entry = Box::new(retiring);
     (Edit::Replace { line, entry }, text)
 }

@@ -6,6 +6,7 @@ use comity_testkit::foreign::{Finished, Listening};
 use tempfile::TempDir;
 
 use crate::authorities::{century, files};
+use crate::authority_founding::Ca;
 use crate::home::{Home, assert_says, expect_exit};
 
 const NAMES: &str = "localhost:*";
@@ -115,6 +116,44 @@ fn a_listed_ca_is_replaced_without_cutting_off_whoever_renews_in_time() {
     };
     assert_says(&said, &["ended at"]);
     assert_recognised(&home, &new_server);
+}
+
+#[test]
+fn the_end_of_a_ca_that_retires_only_comes_nearer_and_both_are_said() {
+    let (home, corp) = (Home::new(), Organisation::new());
+    let (old, new) = (
+        corp.file("old.pem", &corp.old),
+        corp.file("new.pem", &corp.new),
+    );
+    home.yes(&["trust", "add", NAMES, "--ca", &old, "--side", "dial"]);
+    home.yes(&["trust", "rotate", NAMES, "--ca", &new]);
+    let states = listed(&home);
+    home.yes(&["trust", "rotate", NAMES, "--activate", &states[1].0]);
+    let retire = |overlap: &str| {
+        let words = ["trust", "rotate", NAMES, "--retire", &states[0].0];
+        home.yes(&[&words[..], &["--overlap", overlap]].concat())
+    };
+    retire("30d");
+    assert_says(&retire("60d"), &["retires already", "as before"]);
+    assert_says(&retire("10d"), &["it counts until", "and not until"]);
+}
+
+#[test]
+fn a_root_of_comity_is_no_ca_that_is_listed() {
+    let (home, corp) = (Home::new(), Organisation::new());
+    let old = corp.file("old.pem", &corp.old);
+    home.yes(&["trust", "add", NAMES, "--ca", &old, "--side", "dial"]);
+    let node = Home::new();
+    let ca = Ca::new("acme");
+    let root = node.root().display().to_string();
+    for (file, kind) in [
+        (root, "the root of a Comity node"),
+        (ca.certificate(), "a key of a Comity network"),
+    ] {
+        let said = home.no(&["trust", "rotate", NAMES, "--ca", &file]);
+        assert_says(&said, &[kind]);
+    }
+    assert_eq!(listed(&home).len(), 1);
 }
 
 #[test]
