@@ -199,6 +199,28 @@ pub(crate) fn refusal_failure(
     failure.detail(NO_DATA).because(refusal.reason)
 }
 
+/// Who answers an invitation has another key than the one that made it; nothing if it is refused for
+/// another reason. To replace or follow anything would not help: the invitation names a key.
+pub(crate) fn not_the_inviter(inviter: PeerId, refusal: &Refusal) -> Option<Failure> {
+    let other = matches!(
+        refusal.evidence,
+        Evidence::Changed { .. }
+            | Evidence::Unknown {
+                expected: Some(_),
+                ..
+            }
+            | Evidence::Superseded { .. }
+    );
+    other.then(|| {
+        Failure::no("refused the inviter: its key is not the one that made the invitation")
+            .detail(format!("invited by {inviter}"))
+            .detail(format!("presented  {}", refusal.presented))
+            .detail(NO_DATA)
+            .hint("the inviter's key changed since then, or somebody else has its address: ask for a new invitation")
+            .because(refusal.reason)
+    })
+}
+
 /// Whoever names an id wants that peer and no other: there is nothing to add or replace.
 fn another_than(failure: impl Fn(&str) -> Failure, expected: PeerId, presented: PeerId) -> Failure {
     failure("its key is not the one that was asked for")

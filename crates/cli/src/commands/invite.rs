@@ -1,6 +1,7 @@
 //! `comity invite` and `comity join`.
 
 use std::io::{self, BufRead, IsTerminal, Read};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use comity_agent::{
@@ -22,7 +23,7 @@ use crate::commands::network::join::JoinedNetwork;
 use crate::commands::network::network_failure;
 use crate::commands::{block_on, identity};
 use crate::context::{Context, identity_failure, now, store_failure};
-use crate::messages::{Subject, dial_failure};
+use crate::messages::{Subject, dial_failure, not_the_inviter};
 use crate::shell::{Exit, Failure, chain};
 
 /// Bytes read of a pasted invitation: many times what one has, with line breaks and all.
@@ -128,6 +129,10 @@ pub(crate) fn own_addresses(typed: &[String]) -> Result<Vec<Name>, Failure> {
     let addresses = typed
         .iter()
         .map(|text| match Name::parse(text) {
+            Ok(name) if leads_nowhere(&name) => Err(Failure::unable(format!(
+                "--addr {text}: nobody reaches this machine there"
+            ))
+            .hint("name the address that others dial")),
             Ok(name) if !name.is_label() => Ok(name),
             Ok(_) => Err(Failure::unable(format!(
                 "--addr {text}: expected HOST:PORT"
@@ -146,6 +151,16 @@ pub(crate) fn own_addresses(typed: &[String]) -> Result<Vec<Name>, Failure> {
                 .hint("say where we are reached: `--addr HOST:PORT`"),
         ),
     }
+}
+
+/// An address to listen on, such as 0.0.0.0, or a port that is none.
+fn leads_nowhere(name: &Name) -> bool {
+    let unspecified = |host: &str| {
+        let bare = host.trim_start_matches('[').trim_end_matches(']');
+        let address = bare.parse::<IpAddr>();
+        address.is_ok_and(|address| address.to_canonical().is_unspecified())
+    };
+    name.port() == Some(0) || name.host().is_some_and(unspecified)
 }
 
 fn list(context: &Context, invitations: &Invitations) -> Outcome {
@@ -338,6 +353,10 @@ pub(crate) fn redeem(
 }
 
 fn join_failure(subject: &Subject, invitation: &Invitation, error: &DialError) -> Failure {
+    if let DialError::Refused { refusal, .. } = error {
+        let other = not_the_inviter(PeerId::Node(invitation.inviter), refusal);
+        return other.unwrap_or_else(|| dial_failure(subject, error));
+    }
     let Some(name) = &invitation.network else {
         return dial_failure(subject, error);
     };

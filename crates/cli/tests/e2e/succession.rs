@@ -478,6 +478,28 @@ fn a_copy_of_a_home_that_rolls_on_its_own_is_noticed() {
     stage.assert_connects();
 }
 
+/// An invitation names a key, so nothing helps but a new one.
+#[test]
+fn an_invitation_of_an_inviter_that_rolled_is_asked_for_again() {
+    let mut stage = Stage::new();
+    let serving = stage.serving.as_ref().expect("it serves");
+    let invitation = invite(&stage.server, serving, "later", &["default"]);
+    let invited_by = stage.server.id();
+    stage.roll_server();
+    let later = Home::new();
+    let said = later.no(&["join", &invitation, "--addr", &stage.address()]);
+    assert_says(
+        &said,
+        &[
+            "not the one that made the invitation",
+            &invited_by,
+            &stage.server.id(),
+            "ask for a new invitation",
+        ],
+    );
+    assert!(!said.contains("trust replace"), "{said}");
+}
+
 /// T82: after the overlap the old key is refused, and says why.
 #[test]
 fn the_old_key_ends_with_the_overlap() {
