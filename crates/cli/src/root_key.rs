@@ -112,6 +112,11 @@ pub(crate) fn open(home: &Home, args: &RootKey, expected: &KeyHash) -> Result<Op
         KeyError::WrongPassphrase => {
             Failure::no(format!("the passphrase of {} is wrong", path.display()))
         }
+        KeyError::NoPassphrase(error) => Failure::unable(format!(
+            "the root key {} is sealed, and its passphrase cannot be had: {}",
+            path.display(),
+            error.cause
+        )),
         error => Failure::of(format!("{} is no usable key", path.display()), &error),
     })?;
     let found = KeyHash::of_spki(key.spki());

@@ -195,13 +195,14 @@ impl Shell {
         let style = anstyle::AnsiColor::Red.on_default().bold();
         self.to_stderr(format_args!(
             "comity: {style}error{style:#}: {}",
-            failure.message
+            one_line(&failure.message)
         ));
         for line in &failure.details {
-            self.to_stderr(format_args!("  {line}"));
+            self.to_stderr(format_args!("  {}", one_line(line)));
         }
         let style = anstyle::AnsiColor::Cyan.on_default().bold();
         for line in &failure.hints {
+            let line = one_line(line);
             self.to_stderr(format_args!("comity: {style}hint{style:#}: {line}"));
         }
     }
@@ -211,6 +212,16 @@ impl Shell {
         // Nobody is left to tell that standard error is closed.
         drop(writeln!(anstream::stderr(), "{text}"));
     }
+}
+
+/// Controls as they are typed in a program: what somebody gave as a name must not look like a line of
+/// ours, or move the cursor.
+fn one_line(text: &str) -> String {
+    let escaped = text.chars().map(|c| match c.is_control() {
+        true => c.escape_default().to_string(),
+        false => c.to_string(),
+    });
+    escaped.collect()
 }
 
 /// Writes an answer. Whoever closed the pipe wants no more of it, and the command ends as it would
