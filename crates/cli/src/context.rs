@@ -19,6 +19,9 @@ use zeroize::Zeroizing;
 use crate::args::{Cli, Command, Global};
 use crate::shell::{Failure, Shell, chain, no_terminal};
 
+/// The file in which an authority lists what it issued.
+const LEDGER: &str = "issued.redb";
+
 /// The surroundings of a command.
 #[derive(Debug)]
 pub(crate) struct Context {
@@ -170,6 +173,10 @@ pub(crate) fn store_failure(error: &StoreError) -> Failure {
         StoreError::Insecure { remedy, .. } => {
             failure.hint(remedy.clone()).because(Reason::StoreError)
         }
+        StoreError::Missing { path } if path.ends_with(LEDGER) => failure
+            .detail("it lists what this authority issued: without it nothing could be withdrawn by its name")
+            .hint("restore it, or the whole home, from a backup: nothing else has what is in it")
+            .because(Reason::StoreError),
         StoreError::Missing { .. } => failure
             .detail("starting with an empty one would make every peer look new")
             .hint("restore it, perhaps from known_peers.old; or start anew: `comity trust check --forget-missing`")

@@ -344,11 +344,17 @@ pub(crate) struct CaRevokeKey {
 
 /// Sign a fresh bundle now; `comity serve` does it daily
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  comity ca refresh acme")]
+#[command(after_help = "Examples:
+  comity ca refresh acme
+  comity ca refresh acme --location https://acme.example/bundle   it has moved; all others are forgotten")]
 pub(crate) struct CaRefresh {
     /// The authority
     #[arg(value_name = "NAME")]
     pub(crate) name: String,
+    /// URL where its bundle can be fetched from now on, instead of those before; may be given several
+    /// times. `comity ca show` prints the present ones
+    #[arg(long = "location", value_name = "URL")]
+    pub(crate) locations: Vec<String>,
 }
 
 /// Print the authority's bundle, for a web server or a mail

@@ -1,7 +1,7 @@
 //! `comity ca`: being an authority.
 
 mod certify;
-mod founding;
+pub(crate) mod founding;
 mod inspect;
 mod issue;
 mod keys;
@@ -45,10 +45,17 @@ pub(crate) fn run(context: &Context, args: Ca) -> Outcome {
 /// An authority of this home, by its names.
 pub(crate) struct Named {
     pub(crate) network: NodeId,
-    /// What it calls itself.
-    pub(crate) name: String,
     /// What this home calls it; another word if two have one name.
     pub(crate) label: String,
+    /// The authority, or why it cannot be used: one that is damaged keeps nobody from the others.
+    pub(crate) opened: Result<Authority, Box<Failure>>,
+}
+
+impl Named {
+    pub(crate) fn is_called(&self, text: &str) -> bool {
+        let name = self.opened.as_ref().map(Authority::name);
+        self.label == text || name.is_ok_and(|name| name == text)
+    }
 }
 
 /// The authorities of a home.
@@ -58,18 +65,26 @@ pub(crate) fn authorities(home: &Home) -> Result<Vec<Named>, Failure> {
         .map_err(|error| store_failure(&error))?;
     let ids = Authority::list(home).map_err(|error| authority_failure(&error))?;
     let named = ids.into_iter().map(|network| {
-        let name = Authority::open(home, network, "comity ca")
-            .map_err(|error| authority_failure(&error))?
-            .name()
-            .to_owned();
         let label = networks.get(&network).map(|known| known.label.clone());
-        Ok(Named {
+        let opened = Authority::open(home, network, "comity ca");
+        let label = label.unwrap_or_else(|| match &opened {
+            Ok(authority) => authority.name().to_owned(),
+            Err(_) => network.to_string(),
+        });
+        let opened = opened.map_err(|error| {
+            let failure = authority_failure(&error);
+            Box::new(Failure {
+                message: format!("the authority {label}: {}", failure.message),
+                ..failure
+            })
+        });
+        Named {
             network,
-            label: label.unwrap_or_else(|| name.clone()),
-            name,
-        })
+            label,
+            opened,
+        }
     });
-    named.collect()
+    Ok(named.collect())
 }
 
 /// Opens an authority of this home by its name, the label it has here, or its full network id.
@@ -78,15 +93,22 @@ pub(crate) fn open(home: &Home, text: &str, command: &str) -> Result<Authority, 
         Ok(network) => network,
         Err(_) => resolve(home, text)?,
     };
-    Authority::open(home, network, command).map_err(|error| authority_failure(&error))
+    Authority::open(home, network, command).map_err(|error| {
+        let failure = authority_failure(&error);
+        Failure {
+            message: format!("the authority {text}: {}", failure.message),
+            ..failure
+        }
+    })
 }
 
 fn resolve(home: &Home, text: &str) -> Result<NodeId, Failure> {
     let all = authorities(home)?;
-    let meant: Vec<&Named> = all
-        .iter()
-        .filter(|known| known.name == text || known.label == text)
-        .collect();
+    // A label is this home's own word, and means one authority only.
+    if let Some(known) = all.iter().find(|known| known.label == text) {
+        return Ok(known.network);
+    }
+    let meant: Vec<&Named> = all.iter().filter(|known| known.is_called(text)).collect();
     match meant.as_slice() {
         [one] => Ok(one.network),
         [] => {
@@ -158,6 +180,25 @@ pub(crate) fn write_out(
         }
     }
     Ok(Exit::Yes)
+}
+
+/// Asked before anything is signed, so that no certificate is in the ledger and nowhere else.
+pub(crate) fn must_be_new(path: &Path) -> Result<(), Failure> {
+    if path.symlink_metadata().is_ok() {
+        return Err(
+            Failure::unable(format!("{} is there already", path.display()))
+                .hint("nothing is overwritten: name another place with --out, or move it away"),
+        );
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder {
+        Some(folder) if !folder.is_dir() => Err(Failure::unable(format!(
+            "there is no folder {}",
+            folder.display()
+        ))
+        .hint("make it, or name another place with --out")),
+        _ => Ok(()),
+    }
 }
 
 /// Writes a file that must not exist.

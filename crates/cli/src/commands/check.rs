@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use crate::Outcome;
 use crate::args::TrustCheck;
+use crate::commands::ca::authorities;
 use crate::context::{Context, identity_failure, now, store_failure};
 use crate::shell::{Exit, Failure, chain};
 
@@ -105,6 +106,7 @@ pub(crate) fn check(context: &Context, args: &TrustCheck) -> Outcome {
         }
         Err(error) => report.failed(store_failure(&error)),
     }
+    check_authorities(&home, &mut report);
     check_identity(&home, now, &mut report);
     check_queues(&home, now, &mut report);
     if let Err(failure) = context.config(&home) {
@@ -260,6 +262,24 @@ fn check_networks(home: &Home, store: &PeerStore, now: UnixTime, report: &mut Re
     for expiry in expiries(&snapshot.known, &snapshot.networks, &memberships, now) {
         if let Some((row, remedy)) = row(&snapshot.known, &expiry, &own) {
             report.ends(row, || remedy, now);
+        }
+    }
+}
+
+/// Authorities that cannot be used, and those whose ledger is gone.
+fn check_authorities(home: &Home, report: &mut Report) {
+    let all = match authorities(home) {
+        Ok(all) => all,
+        Err(failure) => return report.failed(failure),
+    };
+    for known in all {
+        match known.opened {
+            Err(failure) => report.failed(*failure),
+            Ok(authority) => {
+                if let Err(error) = authority.files().issued().open() {
+                    report.failed(store_failure(&error));
+                }
+            }
         }
     }
 }

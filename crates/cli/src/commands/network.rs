@@ -101,24 +101,31 @@ fn refresh(context: &Context, args: &NetworkRefresh) -> Outcome {
     if records.is_empty() {
         context.shell.say("no networks");
     }
-    let (mut lines, mut values, mut stale) = (Vec::new(), Vec::new(), None);
+    let (mut lines, mut values, mut stale) = (Vec::new(), Vec::new(), Vec::new());
     for record in &records {
         let own = is_ours(&home, &record.network)?;
         let refreshed = match own {
-            true => refresh_own(&home, &node.endpoint, record)?,
+            true => refresh_own(&home, &node.endpoint, record).map_err(|failure| Failure {
+                message: format!("{}: {}", record.label, failure.message),
+                ..failure
+            }),
             false => block_on(refresh_network(&node.endpoint, record.network))?
-                .map_err(|error| Failure::unable(format!("{}: {error}", record.label)))?,
+                .map_err(|error| Failure::unable(format!("{}: {error}", record.label))),
         };
-        values.push(refreshed_json(record, &refreshed));
-        match outcome(record, &refreshed, own) {
+        let line = refreshed.and_then(|refreshed| {
+            values.push(refreshed_json(record, &refreshed));
+            outcome(record, &refreshed, own)
+        });
+        match line {
             Ok(line) => lines.push(line),
-            Err(failure) => stale = Some(failure),
+            Err(failure) => stale.push(failure),
         }
     }
-    match stale {
+    match stale.pop() {
         // The others were refreshed nevertheless.
         Some(failure) => {
             lines.iter().for_each(|line| context.shell.say(line));
+            stale.iter().for_each(|other| context.shell.fail_in_words(other));
             Err(failure)
         }
         None => {
@@ -144,8 +151,7 @@ fn refresh_own(
     authority
         .refresh(endpoint.clock().now())
         .map_err(|error| found::authority_failure(&error))?;
-    renew_own(home, endpoint, record.network)
-        .map_err(|error| Failure::unable(format!("{}: {error}", record.label)))?;
+    renew_own(home, endpoint, record.network).map_err(Failure::unable)?;
     Ok(Refreshed {
         before,
         sequence: sequence(&authority),

@@ -16,7 +16,7 @@ use comity_trust::{Pin, Reason};
 use serde_json::json;
 
 use super::inspect::statements::hex;
-use super::{authority_failure, open, write_out};
+use super::{authority_failure, must_be_new, open, write_out};
 use crate::Outcome;
 use crate::args::ca::CaCertify;
 use crate::confirmation::{Question, confirm};
@@ -37,6 +37,7 @@ pub(crate) fn certify(context: &Context, args: &CaCertify) -> Outcome {
                 .detail("nothing was signed"),
         );
     }
+    args.out.as_deref().map_or(Ok(()), must_be_new)?;
     let now = now();
     let said = permission(&authority, &other, args, now);
     let confirmed = confirmed_pin(context, &home, &other)?;

@@ -63,10 +63,13 @@ fn check_name(home: &Home, name: &str) -> Result<(), Failure> {
                 .hint("1 to 64 of a-z 0-9 - _, beginning with a letter or digit"),
         );
     }
-    match authorities(home)?
-        .into_iter()
-        .find(|known| known.name == name)
-    {
+    check_free(home, name)
+}
+
+/// Two authorities of one name in a home would be a mistake that nobody sees.
+pub(crate) fn check_free(home: &Home, name: &str) -> Result<(), Failure> {
+    let mut all = authorities(home)?.into_iter();
+    match all.find(|known| known.is_called(name)) {
         Some(known) => Err(
             Failure::no(format!("there is an authority {name} here already"))
                 .detail(format!("network id  {}", known.network))
@@ -76,7 +79,7 @@ fn check_name(home: &Home, name: &str) -> Result<(), Failure> {
     }
 }
 
-fn parse_locations(texts: &[String]) -> Result<Vec<Location>, Failure> {
+pub(super) fn parse_locations(texts: &[String]) -> Result<Vec<Location>, Failure> {
     if texts.len() > MAX_LOCATIONS {
         return Err(Failure::unable(format!(
             "{} locations, and a bundle has room for {MAX_LOCATIONS}",

@@ -12,7 +12,7 @@ use comity_store::Exported;
 use serde_json::json;
 
 use super::inspect::statements::{hex, request_names};
-use super::{authority_failure, open, open_root, write_new};
+use super::{authority_failure, must_be_new, open, open_root, write_new};
 use crate::Outcome;
 use crate::args::ca::{CaIssue, PurposeArg, Template};
 use crate::context::{Context, now};
@@ -237,17 +237,6 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Asked before anything is signed, so that no certificate is in the ledger and nowhere else.
-fn must_be_new(path: &Path) -> Result<(), Failure> {
-    match path.symlink_metadata() {
-        Ok(_) => Err(
-            Failure::unable(format!("{} is there already", path.display()))
-                .hint("nothing is overwritten: name another place with --out, or move it away"),
-        ),
-        Err(_) => Ok(()),
-    }
-}
-
 fn issue_p2pfl(
     context: &Context,
     authority: &mut Authority,
@@ -255,14 +244,16 @@ fn issue_p2pfl(
     folder: &Path,
 ) -> Outcome {
     must_be_new(folder)?;
+    let files = authority.issue_p2pfl_pair(order, now());
+    let files = files.map_err(|error| authority_failure(&error))?;
     std::fs::create_dir(folder).map_err(|error| {
         Failure::unable(format!(
             "cannot make the folder {}: {error}",
             folder.display()
         ))
+        .detail("two certificates were signed and are lost: withdraw them")
+        .hint(format!("comity ca issued {}", authority.network()))
     })?;
-    let files = authority.issue_p2pfl_pair(order, now());
-    let files = files.map_err(|error| authority_failure(&error))?;
     let mut written = Vec::new();
     for file in &files {
         let path = folder.join(file.name);

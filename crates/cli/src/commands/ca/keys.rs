@@ -8,7 +8,7 @@ use comity_identity::{Algorithm, KeyHash, UnixTime};
 use comity_record::{AuthorityKey, KeyRole, KeyState};
 use serde_json::{Value, json};
 
-use super::{authority_failure, open, open_root, read_bounded, write_out};
+use super::{authority_failure, must_be_new, open, open_root, read_bounded, write_out};
 use crate::Outcome;
 use crate::args::ca::{CaDelegate, CaRevokeKey, CaRollIssuing, CaRollRoot};
 use crate::context::{Context, now, store_failure};
@@ -35,9 +35,9 @@ pub(crate) fn delegate(context: &Context, args: &CaDelegate) -> Outcome {
         ))
     })?;
     let key = KeyHash::of_spki(&request.spki);
+    must_be_new(&args.out)?;
     if let Some(known) = authority.charter().key(&key) {
-        return Err(Failure::no("that key is one of the authority's already")
-            .detail(super::inspect::statements::key_line(known, now())));
+        return delegated(context, &authority, known, args);
     }
     let scope = Metadata::new(Vec::new(), args.roles.clone(), Vec::new())
         .map_err(|error| Failure::unable(format!("--may-attest-role: {error}")))?;
@@ -56,16 +56,39 @@ pub(crate) fn delegate(context: &Context, args: &CaDelegate) -> Outcome {
         "key": key.to_string(), "path_length": args.path_length, "may_attest_roles": args.roles,
         "dns": args.dns,
     });
-    let outcome = write_out(
-        context,
-        Some(&args.out),
-        &write_block(CERTIFICATE, &made),
-        value,
-    )?;
+    let text = write_block(CERTIFICATE, &made);
+    let outcome = write_out(context, Some(&args.out), &text, value).map_err(|failure| {
+        failure
+            .detail(format!("key:{key} is certified, and only its certificate is not written"))
+            .hint("run this again with another --out: it writes the same certificate")
+    })?;
     context.shell.say(format_args!(
         "key:{key} issues for {} from now on; if it is ever stolen: `comity ca revoke-key {} key:{key}`",
         authority.name(),
         args.name
+    ));
+    Ok(outcome)
+}
+
+/// Writes the certificate of a delegated key again, for whoever has lost it: there is nothing to sign.
+fn delegated(
+    context: &Context,
+    authority: &Authority,
+    known: &AuthorityKey,
+    args: &CaDelegate,
+) -> Outcome {
+    let is_in_use = matches!(known.state, KeyState::Next | KeyState::Active);
+    let kept = authority.files().key(&known.key());
+    let kept = kept.map_err(|error| store_failure(&error))?.is_some();
+    let line = super::inspect::statements::key_line(known, now());
+    if known.role != KeyRole::Issuing || !is_in_use || kept {
+        return Err(Failure::no("that key is one of the authority's already").detail(line));
+    }
+    let text = write_block(CERTIFICATE, known.details().der());
+    let value = json!({ "key": known.key().to_string(), "again": true });
+    let outcome = write_out(context, Some(&args.out), &text, value)?;
+    context.shell.say(format_args!(
+        "that key was delegated before, and its certificate is as it was: {line}"
     ));
     Ok(outcome)
 }

@@ -6,6 +6,7 @@ use comity_identity::{KeyHash, UnixTime};
 use comity_record::{Bundle, KeyRole, KeyState};
 use serde_json::{Value, json};
 
+use super::founding::parse_locations;
 use super::inspect::Finding;
 use super::inspect::statements::{freshness, key_line, key_value, may};
 use super::{authorities, authority_failure, open, write_out};
@@ -20,27 +21,41 @@ pub(crate) fn list(context: &Context) -> Outcome {
     let home = context.open_home()?;
     let now = now();
     let (mut lines, mut values) = (Vec::new(), Vec::<Value>::new());
+    let mut unread = Vec::new();
     for known in authorities(&home)? {
-        let authority = Authority::open(&home, known.network, "comity ca list")
-            .map_err(|error| authority_failure(&error))?;
+        let authority = match known.opened {
+            Ok(authority) => authority,
+            Err(failure) => {
+                unread.push(*failure);
+                continue;
+            }
+        };
         let state = bundle_words(&authority, now);
         lines.push(format!("{}  {}  {state}", known.label, known.network));
         values.push(json!({
-            "name": known.name, "label": known.label,
+            "name": authority.name(), "label": known.label,
             "network": known.network.to_string(), "hex": known.network.to_hex(),
             "bundle": authority.bundle().map(|bundle| json!({
                 "sequence": bundle.sequence(), "expires": bundle.expires().to_string(),
             })),
         }));
     }
-    if lines.is_empty() && !context.shell.json {
+    if lines.is_empty() && unread.is_empty() && !context.shell.json {
         context
             .shell
             .say("there is no authority in this home: `comity ca init NAME` makes one");
         return Ok(Exit::Yes);
     }
-    context.shell.answer(lines.join("\n"), &values);
-    Ok(Exit::Yes)
+    if !lines.is_empty() || context.shell.json {
+        context.shell.answer(lines.join("\n"), &values);
+    }
+    for failure in &unread {
+        context.shell.fail_in_words(failure);
+    }
+    Ok(match unread.is_empty() {
+        true => Exit::Yes,
+        false => Exit::Unable,
+    })
 }
 
 fn bundle_words(authority: &Authority, now: UnixTime) -> String {
@@ -156,7 +171,10 @@ pub(crate) fn refresh(context: &Context, args: &CaRefresh) -> Outcome {
     let home = context.open_home()?;
     let mut authority = open(&home, &args.name, "comity ca refresh")?;
     let now = now();
-    let locations = authority.locations().to_vec();
+    let locations = match args.locations.is_empty() {
+        true => authority.locations().to_vec(),
+        false => parse_locations(&args.locations)?,
+    };
     authority
         .set_locations(locations, now)
         .map_err(|error| authority_failure(&error))?;
