@@ -9,7 +9,9 @@ use comity_authority::{
 };
 use comity_identity::{Algorithm, KeyHash, NodeId, PeerId};
 use comity_record::Location;
-use comity_store::{Change, Deed, Home, NetworkStore, PeerStore};
+use comity_store::{
+    Change, Deed, Home, Invitation, InvitationId, Invitations, NetworkStore, PeerStore,
+};
 use comity_tls::LeafProfile;
 use comity_tls::network::{Grant, VerifiedGrant};
 use comity_trust::{Edit, KnownPeers, Name, Reason};
@@ -20,7 +22,6 @@ use super::{is_ours, named, network_failure};
 use crate::Outcome;
 use crate::args::Invite;
 use crate::args::network::{NetworkCreate, NetworkInvite, NetworkMembers, NetworkRemove};
-use crate::commands::ca::founding::check_free;
 use crate::commands::{identity, invite};
 use crate::context::{Context, identity_failure, now, store_failure};
 use crate::root_key::NewRoot;
@@ -33,7 +34,6 @@ pub(super) fn create(context: &Context, args: &NetworkCreate) -> Outcome {
     check_words(&args.name, &args.roles)?;
     let addresses = invite::own_addresses(&args.addr)?;
     let home = identity::home_with_identity(context)?;
-    check_free(&home, &args.name)?;
     let node = context.node(&home, LeafProfile::default(), "comity network create")?;
     let root = NewRoot::make(&args.root, Algorithm::EcdsaP256)?;
     let (network, ourselves) = (root.network(), node.endpoint.credentials().node_id());
@@ -251,53 +251,129 @@ pub(super) fn remove(context: &Context, args: &NetworkRemove) -> Outcome {
     let networks = NetworkStore::new(&home, "comity network remove");
     let record = named(&networks, &args.name)?;
     let mut authority = open(&home, &record.network, "comity network remove")?;
-    let member = member_named(&mut authority, &record.label, &args.member)?;
+    let (member, keys) = member_named(&mut authority, &record.label, &args.member)?;
     let ourselves = public_identity(&home).map_err(|error| identity_failure(&error))?;
-    if member.key == ourselves.id.key_hash() {
+    if keys.contains(&ourselves.id.key_hash()) {
         return Err(Failure::no(
             "that is this node: the network could not go on without it",
         ));
     }
     let store = context.store(&home, "comity network remove")?;
-    let peer = PeerId::Node(NodeId::from_bytes(*member.key.as_bytes()));
-    let pins = pins_of(&store.snapshot().known, peer);
-    let certificates = authority
-        .find(&Selector::Key(member.key))
-        .map_err(|error| authority_failure(&error))?
-        .iter()
-        .filter(|certificate| certificate.counts(now()))
-        .count();
+    let invitations = Invitations::new(&home, "comity network remove");
+    let ends = Ends::of(&authority, &store, &invitations, &keys)?;
+    if ends.is_nothing() {
+        return Err(Failure::no(format!(
+            "`{}` is no member of {} any more",
+            args.member, record.label
+        )));
+    }
+    let peer = peer_of(&member.key);
     let value = json!({
         "network": record.network.to_string(), "member": member.label, "id": peer.to_string(),
-        "certificates": certificates, "pins": pins.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "keys": keys.iter().map(|key| peer_of(key).to_string()).collect::<Vec<_>>(),
+        "certificates": ends.certificates, "pins": ends.pins,
+        "invitations": ends.invitations.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "dry_run": args.dry_run,
     });
-    let ends = consequences(&record.label, &member, certificates, &pins);
+    let lines = consequences(&record.label, &member, &keys, &ends);
     if args.dry_run {
-        context.shell.answer(ends.join("\n"), &value);
+        context.shell.answer(lines.join("\n"), &value);
         context.shell.say("nothing was changed (--dry-run)");
         return Ok(Exit::Yes);
     }
-    authority
-        .withdraw(&Selector::Key(member.key), "removed", now())
-        .map_err(|error| authority_failure(&error))?;
-    forget(&store, peer, &member.label)?;
+    ends.bring_about(&mut authority, &store, &invitations, &member, &keys)?;
     context
         .shell
         .answer(format_args!("removed {}", member.label), &value);
-    ends.iter().for_each(|line| context.shell.say(line));
+    lines.iter().for_each(|line| context.shell.say(line));
     Ok(Exit::Yes)
 }
 
-/// What removing somebody ends, where, and when.
-fn consequences(
-    network: &str,
-    member: &Member,
+/// What ends here when a member is removed. Each part can be left over from a removal that was
+/// interrupted.
+struct Ends {
     certificates: usize,
-    pins: &[String],
-) -> Vec<String> {
+    pins: BTreeSet<String>,
+    /// Those that it has used: whoever is recognised otherwise would be admitted by one again.
+    invitations: Vec<InvitationId>,
+    is_pinned: bool,
+}
+
+impl Ends {
+    fn of(
+        authority: &Authority,
+        store: &PeerStore,
+        invitations: &Invitations,
+        keys: &[KeyHash],
+    ) -> Result<Self, Failure> {
+        let mut certificates = 0;
+        for key in keys {
+            let found = authority.find(&Selector::Key(*key));
+            let found = found.map_err(|error| authority_failure(&error))?;
+            certificates += found.iter().filter(|c| c.counts(now())).count();
+        }
+        let snapshot = store.snapshot();
+        let known = &snapshot.known;
+        let used_by = |invitation: &Invitation| {
+            let of_network = invitation
+                .network_id
+                .is_none_or(|id| id == authority.network());
+            let used = invitation.consumed.map(|used| used.by.key_hash());
+            of_network && used.is_some_and(|by| keys.contains(&by))
+        };
+        let all = invitations.list().map_err(|error| store_failure(&error))?;
+        Ok(Self {
+            certificates,
+            pins: keys
+                .iter()
+                .flat_map(|key| pins_of(known, peer_of(key)))
+                .collect(),
+            invitations: all.iter().filter(|i| used_by(i)).map(|i| i.id).collect(),
+            is_pinned: keys
+                .iter()
+                .any(|key| known.pins_of(peer_of(key)).next().is_some()),
+        })
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.certificates == 0 && !self.is_pinned && self.invitations.is_empty()
+    }
+
+    /// The way back first, then what it has.
+    fn bring_about(
+        &self,
+        authority: &mut Authority,
+        store: &PeerStore,
+        invitations: &Invitations,
+        member: &Member,
+        keys: &[KeyHash],
+    ) -> Result<(), Failure> {
+        for id in &self.invitations {
+            let withdrawn = invitations.withdraw(id);
+            withdrawn.map_err(|error| store_failure(&error))?;
+        }
+        let removed = match authority.remove(&member.key, "removed", now()) {
+            // It was withdrawn before, and that run got no further.
+            Ok(_) | Err(AuthorityError::NotFound(_)) => Ok(()),
+            // It is withdrawn: what is left to do here is done all the same.
+            Err(error @ AuthorityError::Unfinished { .. }) => Err(authority_failure(&error)),
+            Err(error) => return Err(authority_failure(&error)),
+        };
+        for key in keys {
+            forget(store, peer_of(key), &member.label)?;
+        }
+        removed
+    }
+}
+
+fn peer_of(key: &KeyHash) -> PeerId {
+    PeerId::Node(NodeId::from_bytes(*key.as_bytes()))
+}
+
+/// What removing somebody ends, where, and when.
+fn consequences(network: &str, member: &Member, keys: &[KeyHash], ends: &Ends) -> Vec<String> {
     let label = &member.label;
-    let certificates = match certificates {
+    let certificates = match ends.certificates {
         1 => "one certificate".to_owned(),
         several => format!("{several} certificates"),
     };
@@ -305,9 +381,16 @@ fn consequences(
         "{label} ({}) loses {certificates} of {network}, for ever",
         NodeId::from_bytes(*member.key.as_bytes())
     )];
-    if !pins.is_empty() {
+    for other in keys.iter().filter(|key| **key != member.key) {
+        lines.push(format!("so does {}, another key of it", peer_of(other)));
+    }
+    if !ends.pins.is_empty() {
+        let pins: Vec<&str> = ends.pins.iter().map(String::as_str).collect();
         let pins = pins.join(", ");
         lines.push(format!("its entry in known_peers here goes: {pins}"));
+    }
+    if !ends.invitations.is_empty() {
+        lines.push("the invitation that it used lets nobody in again".to_owned());
     }
     lines.push("its connections to this node close within a second".to_owned());
     lines.push(
@@ -353,36 +436,38 @@ fn forget(store: &PeerStore, peer: PeerId, label: &str) -> Result<(), Failure> {
     }
 }
 
-/// The live member that has this label or full id.
-fn member_named(authority: &mut Authority, network: &str, text: &str) -> Result<Member, Failure> {
+/// The member that has this label or full id, and all its keys: a live one, or else whoever was one.
+fn member_named(
+    authority: &mut Authority,
+    network: &str,
+    text: &str,
+) -> Result<(Member, Vec<KeyHash>), Failure> {
     let members = authority
         .members(now())
         .map_err(|error| authority_failure(&error))?;
     let key = text.parse::<NodeId>().ok().map(|id| id.key_hash());
-    let mut found = members
+    let (live, gone): (Vec<Member>, Vec<Member>) = members
         .into_iter()
-        .filter(|member| member.label == text || Some(member.key) == key);
-    let Some(first) = found.next() else {
+        .filter(|member| member.label == text || Some(member.key) == key)
+        .partition(is_live);
+    let named = if live.is_empty() { gone } else { live };
+    // The newest key of several that follow one another.
+    let newest = named.iter().find(|m| m.state == MemberState::Active);
+    let Some(member) = newest.or(named.first()).cloned() else {
         return Err(Failure::no(format!("`{text}` is no member of {network}"))
             .hint(format!("`comity network members {network}` shows who is"))
             .because(Reason::Unknown));
     };
-    let all: Vec<Member> = std::iter::once(first).chain(found).collect();
-    let live: Vec<&Member> = all.iter().filter(|member| is_live(member)).collect();
-    match (live.as_slice(), all.as_slice()) {
-        ([one], _) => Ok((*one).clone()),
-        ([], _) => Err(Failure::no(format!(
-            "`{text}` is no member of {network} any more"
-        ))),
-        (several, _) => {
-            let failure = Failure::no(format!(
-                "several keys are called `{text}`: name one by its full id"
-            ));
-            Err(several.iter().fold(failure, |failure, member| {
-                failure.detail(NodeId::from_bytes(*member.key.as_bytes()))
-            }))
-        }
+    let keys = authority.keys_of_member(&member.key);
+    if named.iter().all(|other| keys.contains(&other.key)) {
+        return Ok((member, keys));
     }
+    let failure = Failure::no(format!(
+        "several keys are called `{text}`: name one by its full id"
+    ));
+    Err(named.iter().fold(failure, |failure, member| {
+        failure.detail(peer_of(&member.key))
+    }))
 }
 
 fn is_live(member: &Member) -> bool {
