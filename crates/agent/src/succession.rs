@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use comity_authority::{Authority, AuthorityError};
-use comity_certs::{MintError, RootRequest, mint_root};
+use comity_certs::{Anchor, MintError, RootRequest, mint_root};
 use comity_identity::{Fingerprint, KeyHash, NodeId, Signer, UnixTime};
 use comity_keys::{KeyError, NoPassphrase, SoftwareKey, needs_passphrase};
 use comity_record::{
@@ -103,6 +103,17 @@ pub enum RollError {
         /// The identity.
         current: NodeId,
     },
+    /// The clock is behind something that happened here. A statement with such a date would never be
+    /// followed, or end the old key before anybody knows the new one.
+    #[error("the clock says {now}, and {what} was at {known}")]
+    Clock {
+        /// What the clock says.
+        now: UnixTime,
+        /// What is later.
+        what: &'static str,
+        /// When that was.
+        known: UnixTime,
+    },
     /// Another process succeeded the identity in the meantime.
     #[error("another process changed the identity in the meantime")]
     Interfered,
@@ -176,6 +187,7 @@ pub fn roll(
 ) -> Result<Rolled, RollError> {
     let before = home.identity()?.ok_or_else(|| identity::missing(home))?;
     let public = identity::public_of(home, &before.certificate)?;
+    check_clock(home, &before, now)?;
     let next_text = next_key_text(home, &before, request.next_key)?;
     let mut opened = Opened::default();
     let key = opened.identity(home, &before, public.id, passphrase)?;
@@ -424,6 +436,28 @@ impl Opened {
     }
 }
 
+/// Refuses a clock that contradicts what this home knows to have happened.
+fn check_clock(home: &Home, files: &IdentityFiles, now: UnixTime) -> Result<(), RollError> {
+    let history = history_of(home, files)?;
+    let last = history.map(|history| ("the last change of key", history.last().issued()));
+    let root = identity::root_der(home, &files.certificate)?;
+    let made = Anchor::from_der(&root).ok();
+    let made = made.map(|root| ("the making of this identity", root.not_before()));
+    // A list that cannot be read is no reason to keep a key that may be stolen.
+    let networks = NetworkStore::new(home, "comity identity roll").list();
+    let networks = networks.unwrap_or_default();
+    let fetched = networks.iter().map(|record| record.refreshed).max();
+    let fetched = fetched.map(|at| ("the last word of a network", at));
+    match [last, made, fetched]
+        .into_iter()
+        .flatten()
+        .find(|(_, at)| *at > now)
+    {
+        Some((what, known)) => Err(RollError::Clock { now, what, known }),
+        None => Ok(()),
+    }
+}
+
 fn next_key_text(
     home: &Home,
     files: &IdentityFiles,
@@ -583,8 +617,27 @@ mod tests {
     fn home() -> (tempfile::TempDir, Home) {
         let folder = tempfile::tempdir().expect("a folder");
         let home = Home::create(&folder.path().join("home")).expect("a home");
-        identity::initialise(&home, Algorithm::EcdsaP256, None).expect("an identity");
+        home.establish_identity(|| Ok::<_, StoreError>(first_identity()))
+            .expect("an identity");
         (folder, home)
+    }
+
+    /// As it was made today.
+    fn first_identity() -> IdentityFiles {
+        let generate = || SoftwareKey::generate(Algorithm::EcdsaP256).expect("a key");
+        let (key, next) = (generate(), generate());
+        let request = RootRequest {
+            next: Some(KeyHash::of_spki(next.spki())),
+            serial: [7; 16],
+            not_before: today(),
+        };
+        let root = mint_root(&key, &request).expect("a root");
+        IdentityFiles {
+            key: encode_key(&key, None).expect("text"),
+            certificate: encode_certificate(&root),
+            next_key: Some(encode_key(&next, None).expect("text")),
+            succession: None,
+        }
     }
 
     fn request(next_key: Option<&str>) -> RollRequest<'_> {
@@ -628,6 +681,52 @@ mod tests {
         let previous = home.previous_identity().expect("readable").expect("kept");
         let before = identity::public_of(&home, &previous.certificate).expect("a root");
         assert_eq!(before.id, plan.old);
+    }
+
+    #[test]
+    fn todays_key_does_not_lie_in_the_clear_where_yesterdays_is_kept() {
+        let (_folder, home) = home();
+        let next = next_key(&home);
+        roll_on(&home, &request(None), today()).expect("rolled");
+        let previous = home.previous_identity().expect("readable").expect("kept");
+        assert!(previous.next_key.is_none());
+        assert_ne!(previous.key.to_vec(), next.as_bytes());
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_the_making_of_the_identity_or_the_last_roll_rolls_nothing() {
+        let (_folder, home) = home();
+        let second = Duration::from_secs(1);
+        let refused = |now| {
+            let before = identity::public(&home).expect("an identity");
+            let Err(RollError::Clock { known, .. }) = roll_on(&home, &request(None), now) else {
+                panic!("rolled on {now}");
+            };
+            assert_eq!(identity::public(&home).expect("an identity"), before);
+            known
+        };
+        // A machine whose clock has no battery.
+        refused(UnixTime::from_secs(0));
+        assert_eq!(refused(today() - second), today());
+        let later = today() + days(10);
+        roll_on(&home, &request(None), later).expect("rolled");
+        assert_eq!(refused(later - second), later);
+        roll_on(&home, &request(None), later).expect("at the same second");
+    }
+
+    #[test]
+    fn a_clock_that_is_behind_the_last_word_of_a_network_rolls_nothing() {
+        let (_folder, home) = home();
+        let root = SoftwareKey::generate(Algorithm::EcdsaP256).expect("a key");
+        let new = comity_authority::NewAuthority::named("acme");
+        let later = today() + days(3);
+        Authority::create(&home, &new, &root, later, "test").expect("an authority");
+        let refused = roll_on(&home, &request(None), today() + days(2));
+        let Err(RollError::Clock { known, .. }) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(known, later);
+        roll_on(&home, &request(None), later).expect("rolled");
     }
 
     #[test]

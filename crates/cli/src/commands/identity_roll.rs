@@ -435,6 +435,8 @@ fn roll_failure(error: &RollError) -> Failure {
             Failure::unable(chain(error))
                 .hint("the folder `identity` was put together from two: restore it from one backup")
         }
+        RollError::Clock { .. } => Failure::unable(chain(error))
+            .hint("set the clock of this machine: `timedatectl` shows what it goes by"),
         RollError::Interfered => Failure::unable(chain(error)).hint("look at `comity id`, and try again"),
         _ => Failure::unable(chain(error)),
     }
