@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::builder::{FalseyValueParser, Resettable};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use comity_identity::Algorithm;
+use comity_store::MAX_WORD;
 use comity_trust::Mode;
 
 /// Mutual recognition for peers.
@@ -628,6 +629,25 @@ pub(crate) struct Man {
     /// An existing folder; without one the main page goes to standard output
     #[arg(value_hint = clap::ValueHint::DirPath)]
     pub(crate) folder: Option<PathBuf>,
+}
+
+/// A reason as it stands in a statement that peers read.
+fn parse_word(text: &str) -> Result<String, String> {
+    use comity_record::limits::MAX_REASON;
+    match text.len() <= MAX_REASON && comity_certs::is_label(text) {
+        true => Ok(text.to_owned()),
+        false => Err(format!(
+            "one word of at most {MAX_REASON} characters a-z 0-9 - _ . is possible, a letter or digit first"
+        )),
+    }
+}
+
+/// A reason as it stands in a ledger.
+fn parse_text(text: &str) -> Result<String, String> {
+    match text.len() <= MAX_WORD && !text.chars().any(char::is_control) {
+        true => Ok(text.to_owned()),
+        false => Err(format!("at most {MAX_WORD} bytes on one line are possible")),
+    }
 }
 
 fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -205,14 +205,10 @@ pub(crate) fn not_the_inviter(inviter: PeerId, refusal: &Refusal) -> Option<Fail
     let other = matches!(
         refusal.evidence,
         Evidence::Changed { .. }
-<<<<<<< HEAD
             | Evidence::Unknown {
                 expected: Some(_),
                 ..
             }
-=======
-            | Evidence::Unknown { expected: Some(_), .. }
->>>>>>> 1a00c93 (wip)
             | Evidence::Superseded { .. }
     );
     other.then(|| {

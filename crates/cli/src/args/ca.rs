@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{KeyAlgorithm, parse_duration};
+use super::{KeyAlgorithm, parse_duration, parse_text};
 
 /// Be an authority: keys, certificates, withdrawals
 ///
@@ -235,7 +235,7 @@ pub(crate) struct CaWithdraw {
     #[arg(value_name = "WHAT")]
     pub(crate) what: String,
     /// Why, for the ledger
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = parse_text)]
     pub(crate) reason: Option<String>,
     /// Say what would be withdrawn, and do nothing
     #[arg(long)]

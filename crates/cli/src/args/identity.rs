@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::parse_duration;
+use super::{parse_duration, parse_word};
 
 /// Replace this node's key, or declare it stolen
 #[derive(Debug, Args)]
@@ -43,7 +43,7 @@ pub(crate) struct IdentityRoll {
     #[arg(long, value_name = "TIME", default_value = "30d", value_parser = parse_duration)]
     pub(crate) overlap: Duration,
     /// One word that peers are shown: routine, compromise, ...
-    #[arg(long, value_name = "WORD", default_value = "routine")]
+    #[arg(long, value_name = "WORD", default_value = "routine", value_parser = parse_word)]
     pub(crate) reason: String,
     /// Say what would happen, and do nothing
     #[arg(long)]
@@ -78,7 +78,7 @@ pub(crate) struct IdentityRevoke {
     #[arg(long, value_name = "FILE", env = "COMITY_NEXT_PASSPHRASE_FILE", hide_env_values = true, requires = "by_next_key", value_hint = clap::ValueHint::FilePath)]
     pub(crate) next_passphrase_file: Option<PathBuf>,
     /// One word that peers are shown
-    #[arg(long, value_name = "WORD", default_value = "compromise")]
+    #[arg(long, value_name = "WORD", default_value = "compromise", value_parser = parse_word)]
     pub(crate) reason: String,
     /// File for it [default: standard output]
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]

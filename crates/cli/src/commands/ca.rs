@@ -190,7 +190,9 @@ pub(crate) fn must_be_new(path: &Path) -> Result<(), Failure> {
                 .hint("nothing is overwritten: name another place with --out, or move it away"),
         );
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     match folder {
         Some(folder) if !folder.is_dir() => Err(Failure::unable(format!(
             "there is no folder {}",

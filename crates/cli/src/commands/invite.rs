@@ -156,12 +156,8 @@ pub(crate) fn own_addresses(typed: &[String]) -> Result<Vec<Name>, Failure> {
 /// An address to listen on, such as 0.0.0.0, or a port that is none.
 fn leads_nowhere(name: &Name) -> bool {
     let unspecified = |host: &str| {
-<<<<<<< HEAD
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let address = bare.parse::<IpAddr>();
-=======
-        let address = host.parse::<IpAddr>();
->>>>>>> 1a00c93 (wip)
         address.is_ok_and(|address| address.to_canonical().is_unspecified())
     };
     name.port() == Some(0) || name.host().is_some_and(unspecified)

@@ -125,7 +125,9 @@ fn refresh(context: &Context, args: &NetworkRefresh) -> Outcome {
         // The others were refreshed nevertheless.
         Some(failure) => {
             lines.iter().for_each(|line| context.shell.say(line));
-            stale.iter().for_each(|other| context.shell.fail_in_words(other));
+            stale
+                .iter()
+                .for_each(|other| context.shell.fail_in_words(other));
             Err(failure)
         }
         None => {

@@ -62,6 +62,17 @@ fn a_node_is_certified_for_the_id_that_its_owner_told() {
 }
 
 #[test]
+fn nothing_is_certified_that_could_not_be_written() {
+    let (ca, node) = (Ca::new("acme"), Home::new());
+    let pem = root_of(&node, &ca);
+    for out in [pem.clone(), ca.at("no-folder/b.pem")] {
+        let order = [pem.as_str(), "--confirm", &node.id(), "--out", &out];
+        ca.home.unable(&ca.words("certify", &order));
+    }
+    nothing_was_signed(&ca);
+}
+
+#[test]
 fn another_id_words_or_a_bare_yes_sign_nothing() {
     let (ca, node, other) = (Ca::new("acme"), Home::new(), Home::new());
     let file = root_of(&node, &ca);

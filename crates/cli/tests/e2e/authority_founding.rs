@@ -138,12 +138,14 @@ fn an_authority_has_a_sealed_root_and_an_issuing_key() {
     assert_eq!(mode & 0o777, 0o600);
     let shown = ca.json("show", &[]);
     let keys = shown["keys"].as_array().expect("keys");
-    let roles: Vec<String> = keys.iter().map(|key| text(&key["role"])).collect();
-    assert_eq!(roles, ["root", "issuing"]);
-    assert_eq!(keys[0]["kept"], "not in this home");
-    assert_eq!(keys[1]["kept"], "kept here");
+    // They come in the order of their hashes.
+    let of = |role: &str| keys.iter().find(|key| key["role"] == role).expect("one");
+    let (root, issuing) = (of("root"), of("issuing"));
+    assert_eq!(keys.len(), 2);
+    assert_eq!(root["kept"], "not in this home");
+    assert_eq!(issuing["kept"], "kept here");
     // The id of the network is the hash of its founding root's key.
-    assert_eq!(keys[0]["key"], shown["network"]);
+    assert_eq!(root["key"], shown["network"]);
     assert_says(&ca.home.yes(&["ca", "list"]), &["acme", &ca.id()]);
     let root = ca.certificate();
     if let Some(judged) = openssl_verify(&root, &root, &[]) {
@@ -160,6 +162,63 @@ fn an_authority_is_named_by_its_name_or_its_full_id() {
     assert_says(&said, &["no authority `acne`", "there are: acme"]);
     let said = Home::new().no(&["ca", "show", "acme"]);
     assert_says(&said, &["`comity ca init acme` makes one"]);
+}
+
+#[test]
+fn an_authority_from_an_old_copy_keeps_nobody_from_the_others() {
+    let ca = Ca::new("acme");
+    let other = ca.at("other.key");
+    let words = ["ca", "init", "other", "--root", &other];
+    ca.home
+        .yes(&[&words[..], &["--root-passphrase-file", &ca.passphrase]].concat());
+    let hex = text(&ca.json("show", &[])["hex"]);
+    let state = ca.home.path().join("authorities").join(hex).join("state");
+    let old = fs::read(&state).expect("a state");
+    ca.rooted(&["roll-issuing"], &["--now"]);
+    fs::write(&state, old).expect("restored");
+    let finished = expect_exit(ca.home.run(&["ca", "list"]), 2, &["ca", "list"]);
+    assert!(finished.out().contains("other"));
+    assert_says(
+        &finished.err(),
+        &["the authority acme", "it is an old copy"],
+    );
+    ca.home.yes(&["ca", "show", "other"]);
+    let said = ca.home.unable(&["ca", "show", "acme"]);
+    assert_says(&said, &["the authority acme", "it is an old copy"]);
+    let checked = ca.home.run(&["trust", "check"]);
+    let checked = expect_exit(checked, 1, &["trust", "check"]).out();
+    assert_says(&checked, &["the authority acme", "it is an old copy"]);
+}
+
+#[test]
+fn a_ledger_that_is_lost_is_said_to_be_one() {
+    let ca = Ca::new("acme");
+    let hex = text(&ca.json("show", &[])["hex"]);
+    let folder = ca.home.path().join("authorities").join(hex);
+    fs::remove_file(folder.join("issued.redb")).expect("removed");
+    let said = ca.home.unable(&ca.words("issued", &[]));
+    assert_says(
+        &said,
+        &[
+            "issued.redb is missing",
+            "what this authority issued",
+            "from a backup",
+        ],
+    );
+    assert!(!said.contains("known_peers"), "{said}");
+}
+
+#[test]
+fn the_places_of_a_bundle_can_be_changed() {
+    let ca = Ca::new("acme");
+    let place = "https://acme.example/bundle";
+    ca.yes("refresh", &["--location", place]);
+    assert_eq!(ca.json("show", &[])["locations"][0], place);
+    // Without one they stay as they are.
+    ca.yes("refresh", &[]);
+    assert_eq!(ca.json("show", &[])["locations"][0], place);
+    ca.home
+        .unable(&ca.words("refresh", &["--location", "nowhere"]));
 }
 
 #[test]

@@ -262,6 +262,29 @@ fn p2pfl_gets_the_files_of_its_settings() {
 }
 
 #[test]
+fn a_name_that_cannot_be_takes_no_serial_number_and_leaves_no_folder() {
+    let ca = Ca::new("acme");
+    let before = ca.json("issued", &["--all"]);
+    let out = ca.at("node7");
+    for (template, name) in [
+        ("p2pfl", &["--dns", "a b"][..]),
+        ("leaf", &["--subject", "x\ncomity: error: forged"]),
+        ("leaf", &["--uri", "no uri"]),
+    ] {
+        let order = [&["--template", template, "--out", &out], name].concat();
+        let said = ca.home.unable(&ca.words("issue", &order));
+        assert_says(&said, &["is not a valid"]);
+        assert!(!said.contains("\ncomity: error: forged"), "{said}");
+        assert!(!Path::new(&out).exists(), "{name:?}");
+    }
+    assert_eq!(ca.json("issued", &["--all"]), before);
+    let said = ca
+        .home
+        .unable(&ca.words("withdraw", &["db1", "--reason", "a\nb"]));
+    assert_says(&said, &["--reason", "on one line"]);
+}
+
+#[test]
 fn nothing_is_overwritten_and_nothing_is_signed_then() {
     let ca = Ca::new("acme");
     for there in ["db1.crt", "db1.key"] {

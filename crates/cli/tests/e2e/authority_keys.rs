@@ -230,8 +230,13 @@ fn another_machine_issues_within_its_scope() {
         &said,
         &["kept on another machine", "DNS names below build.example"],
     );
-    let said = ca.home.no(&ca.rooted_words(&["delegate"], &order));
-    assert_says(&said, &["one of the authority's already"]);
+    // Whoever has lost the certificate gets the same again, and nothing is overwritten.
+    let said = ca.home.unable(&ca.rooted_words(&["delegate"], &order));
+    assert_says(&said, &["is there already"]);
+    let before = fs::read_to_string(&out).expect("a certificate");
+    fs::remove_file(&out).expect("lost");
+    ca.rooted(&["delegate"], &order);
+    assert_eq!(fs::read_to_string(&out).expect("a certificate"), before);
     // It is revoked like any other, and the authority goes on.
     let stolen = format!("key:{}", text(&made["key"]));
     ca.rooted(&["revoke-key"], &[&stolen]);

@@ -492,7 +492,12 @@ fn a_root_key_that_was_named_is_sealed_where_the_operator_said() {
     let key = fs::read_to_string(&root).expect("the root key");
     assert_says(&key, &["-----BEGIN "]);
     assert!(!key.contains("BEGIN PRIVATE KEY"), "it is sealed");
-    assert_says(&home.unable(&args), &["is there already"]);
+    let said = home.no(&args);
+    assert_says(&said, &["there is an authority acme here already"]);
+    for nowhere in ["0.0.0.0:7117", "[::]:7117"] {
+        let words = ["network", "create", "beta", "--addr", nowhere];
+        assert_says(&home.unable(&words), &["nobody reaches this machine there"]);
+    }
     let said = home.unable(&[
         "network",
         "create",

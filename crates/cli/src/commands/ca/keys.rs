@@ -59,7 +59,9 @@ pub(crate) fn delegate(context: &Context, args: &CaDelegate) -> Outcome {
     let text = write_block(CERTIFICATE, &made);
     let outcome = write_out(context, Some(&args.out), &text, value).map_err(|failure| {
         failure
-            .detail(format!("key:{key} is certified, and only its certificate is not written"))
+            .detail(format!(
+                "key:{key} is certified, and only its certificate is not written"
+            ))
             .hint("run this again with another --out: it writes the same certificate")
     })?;
     context.shell.say(format_args!(

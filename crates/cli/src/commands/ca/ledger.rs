@@ -4,7 +4,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use comity_authority::{Authority, ISSUING, Selector};
 use comity_certs::escape;
 use comity_identity::{KeyHash, UnixTime};
-use comity_store::{IssuedCertificate, IssuedState, MAX_WORD, SERIAL_BYTES, Serial};
+use comity_store::{IssuedCertificate, IssuedState, SERIAL_BYTES, Serial};
 use serde_json::{Value, json};
 
 use super::inspect::statements::hex;
@@ -126,12 +126,6 @@ pub(crate) fn withdraw(context: &Context, args: &CaWithdraw) -> Outcome {
     let home = context.open_home()?;
     let mut authority = open(&home, &args.name, "comity ca withdraw")?;
     let reason = args.reason.as_deref().unwrap_or("withdrawn");
-    if reason.len() > MAX_WORD {
-        return Err(Failure::unable(format!(
-            "the reason has {} bytes, and {MAX_WORD} are possible",
-            reason.len()
-        )));
-    }
     let selector = selector(&args.what)?;
     let now = now();
     refuse_own_keys(&authority, &selector, args)?;

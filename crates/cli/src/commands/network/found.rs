@@ -22,6 +22,7 @@ use super::{is_ours, named, network_failure};
 use crate::Outcome;
 use crate::args::Invite;
 use crate::args::network::{NetworkCreate, NetworkInvite, NetworkMembers, NetworkRemove};
+use crate::commands::ca::founding::check_free;
 use crate::commands::{identity, invite};
 use crate::context::{Context, identity_failure, now, store_failure};
 use crate::root_key::NewRoot;
@@ -34,6 +35,7 @@ pub(super) fn create(context: &Context, args: &NetworkCreate) -> Outcome {
     check_words(&args.name, &args.roles)?;
     let addresses = invite::own_addresses(&args.addr)?;
     let home = identity::home_with_identity(context)?;
+    check_free(&home, &args.name)?;
     let node = context.node(&home, LeafProfile::default(), "comity network create")?;
     let root = NewRoot::make(&args.root, Algorithm::EcdsaP256)?;
     let (network, ourselves) = (root.network(), node.endpoint.credentials().node_id());
