@@ -412,6 +412,26 @@ fn a_new_identity_keeps_its_membership() {
 }
 
 #[test]
+fn members_of_a_retired_issuing_key_are_renewed_when_they_refresh() {
+    let hub = Hub::new("acme");
+    let (web, db) = (hub.member("web", &["web"]), hub.member("db", &["db"]));
+    let passphrase = hub.home.beside("passphrase").display().to_string();
+    let roll = ["ca", "roll-issuing", "acme", "--now", "--overlap", "1h"];
+    hub.home
+        .yes(&[&roll[..], &["--root-passphrase-file", &passphrase]].concat());
+    for member in [&web, &db] {
+        let refreshed = member.yes(&["network", "refresh", "acme"]);
+        assert_says(&refreshed, &["new bundle", "membership renewed"]);
+        let shown = member.yes(&["network", "show", "acme"]);
+        assert!(!shown.contains("issuing key ends"), "{shown}");
+        let again = member.yes(&["network", "refresh", "acme"]);
+        assert!(!again.contains("membership renewed"), "{again}");
+    }
+    let serving = serve_echo(&web, "acme/db");
+    assert_eq!(say(&db, &serving, "echo").expect_success().out(), "hello");
+}
+
+#[test]
 fn a_node_of_a_network_serves_without_services_and_another_does_not() {
     let said = Home::new().unable(&["serve"]);
     assert_says(
