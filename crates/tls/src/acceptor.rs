@@ -32,7 +32,7 @@ use crate::limits::{Admission, Limits, Place};
 use crate::live::{self, LiveContext, Role};
 use crate::network::{Grant, send_grant};
 use crate::peer::PeerInfo;
-use crate::session::Rule;
+use crate::session::{Ended, Rule};
 use crate::stream::PeerStream;
 use crate::verifier::{AcceptVerifier, Evidence};
 
@@ -95,7 +95,7 @@ pub struct Incoming<IO> {
     /// What it asks for.
     pub request: Request,
     /// Held until the answer, and given back with it.
-    _place: Place,
+    place: Place,
     deadline: Instant,
 }
 
@@ -248,7 +248,7 @@ impl Acceptor {
                 passed,
                 grant,
                 request,
-                _place: place,
+                place,
                 deadline,
             }),
             Err(reason) => {
@@ -290,8 +290,9 @@ impl Acceptor {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Incoming<IO> {
-    /// Answers ACCEPT, and to a peer that joins a network, its membership. While the connection is open, `rule` is asked again on the peer's
-    /// recognition whenever the store changes: what it refuses ends the connection.
+    /// Answers ACCEPT, and to a peer that joins a network, its membership. While the connection is
+    /// open, `rule` is asked again on the peer's recognition whenever the store changes: what it
+    /// refuses ends the connection, also while the membership is under way.
     ///
     /// # Errors
     /// When the connection fails, or the peer's authority ended meanwhile.
@@ -318,10 +319,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Incoming<IO> {
                 Err(_) => return Err(AcceptError::Timeout),
             }
         }
-        if let Some(grant) = self.grant.take() {
-            send_grant(&mut self.tls, &grant).await?;
+        // It was answered: whatever follows takes no room from those who wait for that.
+        drop(self.place);
+        let mut stream = PeerStream::new(Box::new(TlsStream::Server(self.tls)), session);
+        if let Some(grant) = self.grant {
+            let end = stream.end_watch();
+            tokio::select! {
+                biased;
+                Ended(reason) = end.ended() => {
+                    let peer = self.passed.recognition.peer;
+                    return Err(AcceptError::Refused { peer, reason });
+                }
+                sent = send_grant(&mut stream, &grant) => sent?,
+            }
         }
-        let stream = PeerStream::new(Box::new(TlsStream::Server(self.tls)), session);
         Ok((stream, self.peer))
     }
 

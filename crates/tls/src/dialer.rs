@@ -233,36 +233,6 @@ impl Dialer {
         &self.endpoint
     }
 
-    /// Dials the place where `server` handed out bundles when somebody wrote that down, for what
-    /// `request` wishes; its expectation and mode do not count.
-    ///
-    /// The server may have another key by now. So whoever answers with another is accepted as well if
-    /// a pin, a succession or a membership recognises it: that is no loss, because a bundle proves
-    /// itself whoever hands it on, and so does a membership.
-    ///
-    /// # Errors
-    /// As [`Dialer::dial`].
-    pub async fn dial_place(
-        &self,
-        (host, port): (&str, u16),
-        server: NodeId,
-        mut request: DialRequest,
-    ) -> Result<Connection<TcpStream>, DialError> {
-        request.mode = Mode::Pin;
-        request.expectation = Expectation {
-            id: Some(PeerId::Node(server)),
-            ..Expectation::default()
-        };
-        match self.dial(host, port, request.clone()).await {
-            Err(DialError::Refused { refusal, .. })
-                if matches!(refusal.reason, Reason::Changed | Reason::Unknown) => {}
-            other => return other,
-        }
-        request.mode = Mode::CaOrPin;
-        request.expectation = Expectation::default();
-        self.dial(host, port, request).await
-    }
-
     /// Dials `host:port`, trying each of the host's addresses, and shakes hands.
     ///
     /// # Errors

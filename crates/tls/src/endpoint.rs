@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use comity_certs::{Anchor, SignatureCache};
 use comity_identity::NodeId;
+use comity_record::{Bundle, FollowError};
 use comity_store::{
     Home, Invitations, NetworkError, NetworkStore, PeerStore, Pending, Snapshot, StoreError,
     Updated,
@@ -149,8 +150,52 @@ impl Endpoint {
         tasks
     }
 
-    /// Takes a bundle that somebody showed, whoever it was: it proves itself. When this returns,
-    /// decisions rest on it. Blocks.
+    /// Takes a bundle that somebody showed, whoever it was: it proves itself, but does not keep us
+    /// from asking for a newer one. When this returns, decisions rest on it. Blocks.
+    ///
+    /// # Errors
+    /// See [`NetworkStore::hear_bundle`].
+    pub fn hear_bundle(&self, network: &NodeId, bytes: &[u8]) -> Result<Updated, NetworkError> {
+        let snapshot = self.store.snapshot();
+        if let Some(held) = snapshot.networks.get(network).map(|a| &a.bundle) {
+            if held.bytes() == bytes {
+                return Ok(Updated::Same);
+            }
+            // What is older costs nobody the lock of the home.
+            let offered = Bundle::parse_of(network, bytes).map_err(|error| {
+                let (network, error) = (*network, Box::new(error));
+                NetworkError::Bundle { network, error }
+            })?;
+            if let Err(error @ FollowError::Rollback { .. }) = Bundle::follow(held, &offered) {
+                let (network, error) = (*network, Box::new(error));
+                return Err(NetworkError::Follow { network, error });
+            }
+        }
+        let heard = self
+            .networks()
+            .hear_bundle(network, bytes, self.clock.now());
+        self.raise_alarm(network, &heard);
+        self.store.poll_changes();
+        heard
+    }
+
+    /// A fork must wake whoever reads the log: once, and not as often as a member shows it.
+    fn raise_alarm(&self, network: &NodeId, taken: &Result<Updated, NetworkError>) {
+        let snapshot = self.store.snapshot();
+        let known = snapshot
+            .networks
+            .get(network)
+            .is_some_and(|a| a.forked.is_some());
+        if let (Err(NetworkError::Frozen { since, .. }), false) = (taken, known) {
+            tracing::error!(
+                network = %network, %since,
+                "two bundles of a network contradict each other: somebody else has a key of its authority"
+            );
+        }
+    }
+
+    /// Takes the bundle that was given where we asked for it. When this returns, decisions rest on
+    /// it. Blocks.
     ///
     /// # Errors
     /// See [`NetworkStore::update_bundle`].
@@ -158,12 +203,7 @@ impl Endpoint {
         let taken = self
             .networks()
             .update_bundle(network, bytes, self.clock.now());
-        if let Err(NetworkError::Frozen { since, .. }) = &taken {
-            tracing::error!(
-                network = %network, %since,
-                "two bundles of a network contradict each other: somebody else has a key of its authority"
-            );
-        }
+        self.raise_alarm(network, &taken);
         // Also what was refused may have withdrawn something.
         self.store.poll_changes();
         taken

@@ -62,6 +62,7 @@ pub mod live;
 mod memberships;
 pub mod network;
 mod peer;
+mod place;
 mod session;
 mod stream;
 mod verifier;

@@ -278,7 +278,12 @@ impl Desk {
 
     async fn take_bundle(&self, network: NodeId, bytes: Vec<u8>) -> Result<(), ExchangeError> {
         let endpoint = self.endpoint.clone();
-        let taken = tokio::task::spawn_blocking(move || endpoint.take_bundle(&network, &bytes));
+        // Only where we asked, an answer says that there is nothing newer.
+        let asked = self.about == Some(network);
+        let taken = tokio::task::spawn_blocking(move || match asked {
+            true => endpoint.take_bundle(&network, &bytes),
+            false => endpoint.hear_bundle(&network, &bytes),
+        });
         match taken.await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => refused(network, error),

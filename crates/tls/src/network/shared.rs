@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use comity_identity::NodeId;
 use comity_store::Snapshot;
-use comity_trust::{Authority, Recognition};
+use comity_trust::{Authority, How, Recognition};
 
 use crate::network::exchange::Holding;
 
@@ -21,13 +21,15 @@ pub(crate) struct Holdings(Mutex<HashMap<NodeId, Holding>>);
 
 impl Holdings {
     /// What may be talked of with a peer: the networks that it is in, and the one that a dial is
-    /// about.
+    /// about, if the peer is the one that was meant and not just anybody who is known.
     pub(crate) fn shared_with(
         &self,
         recognition: &Recognition,
         about: Option<NodeId>,
         snapshot: &Snapshot,
     ) -> Vec<Holding> {
+        let is_meant = matches!(recognition.how, How::Pin { .. } | How::Expected);
+        let about = about.filter(|_| is_meant);
         let authorities = snapshot.networks.iter();
         let mut shared: Vec<Holding> = authorities
             .filter(|authority| {
