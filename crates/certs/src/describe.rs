@@ -12,7 +12,7 @@ use crate::keys::{KeyKind, accept_key};
 use crate::limits::{MAX_CHAIN_BYTES, MAX_SANS};
 use crate::metadata::Metadata;
 use crate::mint_cross::permitted_name;
-use crate::names::{self, SanName, escape};
+use crate::names::{self, SanName, escape_entry};
 use crate::native;
 use crate::oid;
 use crate::parsed::{self, CertificateFault, Extension, Parsed};
@@ -196,7 +196,7 @@ impl Description {
         if let Some(metadata) = &self.metadata {
             list("networks", metadata.networks());
             list("roles", metadata.roles());
-            let pair = |(key, value): &(String, String)| format!("{key}={}", escape(value));
+            let pair = |(key, value): &(String, String)| format!("{key}={}", escape_entry(value));
             list(
                 "pairs",
                 &metadata.pairs().iter().map(pair).collect::<Vec<_>>(),
@@ -292,8 +292,7 @@ fn kind(der: &[u8], parsed: &Parsed<'_>, is_ca: bool) -> CertificateKind {
     if let Ok(authority) = AuthorityCertificate::from_der(der) {
         return CertificateKind::Authority(authority.kind().clone());
     }
-    let constraints = parsed.extension(&oid::NAME_CONSTRAINTS);
-    if is_ca && constraints.is_some_and(|e| e.value == permitted_name(parsed.subject)) {
+    if is_cross_certificate(parsed) {
         return CertificateKind::Cross;
     }
     let in_a_nodes_name =
@@ -303,6 +302,23 @@ fn kind(der: &[u8], parsed: &Parsed<'_>, is_ca: bool) -> CertificateKind {
         (false, true) => CertificateKind::NodeLeaf,
         (false, false) => CertificateKind::Leaf,
     }
+}
+
+/// Whether it is all that a cross-certificate has to be. One that others may read in another way is
+/// only a CA's: people would rely on the word.
+fn is_cross_certificate(parsed: &Parsed<'_>) -> bool {
+    let constrained = parsed
+        .extension(&oid::NAME_CONSTRAINTS)
+        .is_some_and(|e| e.critical && e.value == permitted_name(parsed.subject));
+    let basic = parsed.extension(&oid::BASIC_CONSTRAINTS);
+    let leaves_only = parsed::BasicConstraints {
+        ca: true,
+        path_len: Some(0),
+    };
+    constrained
+        && basic.is_some_and(|e| e.critical)
+        && parsed.basic_constraints() == Ok(leaves_only)
+        && parsed.issuer != parsed.subject
 }
 
 fn is_self_signed(parsed: &Parsed<'_>) -> bool {
@@ -451,7 +467,7 @@ fn general_name(name: AnyRef<'_>) -> String {
     else {
         return "unreadable name".to_owned();
     };
-    let text = || escape(&String::from_utf8_lossy(head(name.value())));
+    let text = || escape_entry(&String::from_utf8_lossy(head(name.value())));
     match number {
         1 => format!("mail {}", text()),
         2 => format!("DNS {}", text()),

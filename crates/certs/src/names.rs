@@ -11,6 +11,9 @@ use crate::limits::{MAX_DNS_NAME, MAX_SHOWN_NAME, MAX_URI};
 use crate::oid;
 use crate::parsed::{self, CertificateFault, Parsed};
 
+/// Attributes of a distinguished name that are shown. Names in practice have at most ten.
+const MAX_SHOWN_ATTRIBUTES: usize = 16;
+
 /// A name in a SubjectAltName extension, in one of the forms that mean something here.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SanName {
@@ -78,17 +81,66 @@ pub(crate) fn common_name(certificate: &Parsed<'_>) -> Result<Option<String>, Ce
         .map(|(_, value)| shown(value)))
 }
 
-/// A distinguished name on one line, escaped and bounded, for display only.
+/// A distinguished name on one line, escaped and bounded, for display only: RDNs in the order of the
+/// certificate, `+` between the attributes of one, and `…` where there are more than are shown.
 pub(crate) fn distinguished_name(name: &[u8]) -> String {
-    let Ok(attributes) = parsed::attributes(name, "name") else {
-        return String::new();
-    };
-    let parts: Vec<String> = attributes
-        .into_iter()
-        .take(16)
-        .map(|(kind, value)| format!("{}={}", attribute_name(kind), shown(value)))
-        .collect();
-    parts.join(", ")
+    shown_relative_names(name).unwrap_or_default()
+}
+
+fn shown_relative_names(name: &[u8]) -> Result<String, CertificateFault> {
+    let what = "name";
+    let mut shown = String::new();
+    let mut left = MAX_SHOWN_ATTRIBUTES;
+    for relative in parsed::elements(name, Tag::Sequence, what)? {
+        for (place, attribute) in parsed::elements(relative, Tag::Set, what)?
+            .into_iter()
+            .enumerate()
+        {
+            if !shown.is_empty() {
+                shown.push_str(if place == 0 { ", " } else { "+" });
+            }
+            if left == 0 {
+                shown.push('…');
+                return Ok(shown);
+            }
+            left -= 1;
+            let (kind, value) = parsed::attribute(attribute, what)?;
+            shown.push_str(&attribute_name(kind));
+            shown.push('=');
+            shown.push_str(&shown_value(value));
+        }
+    }
+    Ok(shown)
+}
+
+/// A value in a distinguished name. What separates values is escaped (RFC 4514 section 2.4), so that
+/// none reads as several.
+fn shown_value(value: AnyRef<'_>) -> String {
+    let mut text = escape_each(&shown(value), ",+=\";<>");
+    if text.len() > 1 && text.ends_with(' ') {
+        text.insert(text.len() - 1, '\\');
+    }
+    if text.starts_with([' ', '#']) {
+        text.insert(0, '\\');
+    }
+    text
+}
+
+/// As [`escape`], for a text that stands in a list: it reads as one entry.
+pub(crate) fn escape_entry(text: &str) -> String {
+    escape_each(&escape(text), ",")
+}
+
+/// For an escaped text: in it no backslash stands for itself.
+fn escape_each(escaped: &str, separators: &str) -> String {
+    let mut text = String::new();
+    for c in escaped.chars() {
+        if separators.contains(c) {
+            text.push('\\');
+        }
+        text.push(c);
+    }
+    text
 }
 
 /// Makes a stranger's text safe to print: visible ASCII and single spaces stay, everything else is

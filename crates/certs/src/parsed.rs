@@ -350,13 +350,20 @@ pub(crate) fn attributes<'a>(
 ) -> Result<Vec<(&'a [u8], AnyRef<'a>)>> {
     let mut attributes = Vec::new();
     for relative in elements(name, Tag::Sequence, what)? {
-        for attribute in elements(relative, Tag::Set, what)? {
-            let [kind, value] = parts(attribute, what)?;
-            let kind = content(kind, Tag::ObjectIdentifier, what)?;
-            attributes.push((kind, any(value, what)?));
+        for der in elements(relative, Tag::Set, what)? {
+            attributes.push(attribute(der, what)?);
         }
     }
     Ok(attributes)
+}
+
+/// One attribute of a distinguished name: type and value.
+pub(crate) fn attribute<'a>(der: &'a [u8], what: &'static str) -> Result<(&'a [u8], AnyRef<'a>)> {
+    let [kind, value] = parts(der, what)?;
+    Ok((
+        content(kind, Tag::ObjectIdentifier, what)?,
+        any(value, what)?,
+    ))
 }
 
 /// The content of one element with the given tag that fills `der` completely.

@@ -14,7 +14,7 @@ use der::{Decode, Tag, TagNumber, Tagged};
 
 use crate::limits::{MAX_NAME_ATTRIBUTES, MAX_SUBTREES};
 use crate::oid;
-use crate::parsed::{CertificateFault, Parsed, content, elements, malformed};
+use crate::parsed::{CertificateFault, Parsed, elements, malformed};
 
 const WHAT: &str = "name constraints";
 
@@ -284,10 +284,7 @@ pub(crate) fn relative_names(name: &[u8]) -> Result<Vec<Vec<Attribute<'_>>>, Cer
 }
 
 fn attribute(der: &[u8]) -> Result<Attribute<'_>, CertificateFault> {
-    let what = "name";
-    let [kind, value] = crate::parsed::parts(der, what)?;
-    let value = AnyRef::from_der(value).map_err(|_| malformed(what))?;
-    Ok((content(kind, Tag::ObjectIdentifier, what)?, value))
+    crate::parsed::attribute(der, "name")
 }
 
 /// RDNs with several attributes are sets, whose order DER fixes by their bytes: after folding it

@@ -94,6 +94,103 @@ fn each_of_our_profiles_is_named() {
 }
 
 #[test]
+fn only_what_others_cannot_read_in_another_way_is_a_cross_certificate() {
+    let issuing = Held::root(Algorithm::EcdsaP256).issuing(1);
+    let node = Node::new();
+    let request = CrossRequest {
+        root: &node.root,
+        serial: random_serial(),
+        not_before: TODAY,
+        not_after: TODAY + DAY,
+        metadata: &ANYTHING,
+    };
+    let cross = mint_cross(&issuing.der, &issuing.key, &request).expect("sound");
+    let kind = |change: &dyn Fn(&mut RawCertificate)| {
+        let mut raw = RawCertificate::of(&cross);
+        change(&mut raw);
+        describe(&raw.sign(&issuing.key))
+            .expect("a certificate")
+            .kind
+    };
+    let (basic, constraints) = ([0x55, 0x1d, 19], [0x55, 0x1d, 30]);
+    assert_eq!(kind(&|_| {}), CertificateKind::Cross);
+    for change in [
+        &|c: &mut RawCertificate| c.extension_mut(&constraints).1 = false,
+        &|c: &mut RawCertificate| c.extension_mut(&basic).1 = false,
+        &|c: &mut RawCertificate| c.extension_mut(&basic).2 = vec![0x30, 3, 1, 1, 0xff],
+        &|c: &mut RawCertificate| c.extension_mut(&basic).2 = vec![0x30, 6, 1, 1, 0xff, 2, 1, 1],
+        &|c: &mut RawCertificate| c.issuer = c.subject.clone(),
+    ] as [&dyn Fn(&mut RawCertificate); 5]
+    {
+        assert_eq!(kind(change), CertificateKind::Ca);
+    }
+}
+
+#[test]
+fn no_value_of_a_name_reads_as_several() {
+    let attribute = |kind: u8, text: &str| {
+        let kind = tlv(6, &[&[0x55, 4, kind]]);
+        tlv(0x30, &[&kind, &tlv(0x0c, &[text.as_bytes()])])
+    };
+    let shown = |relative: &[Vec<u8>]| {
+        let key = TestKey::generate(Algorithm::EcdsaP256);
+        let mut raw = RawCertificate::of(&Foreign::default().self_signed().chain[0]);
+        let sets: Vec<u8> = relative.iter().flat_map(|r| tlv(0x31, &[r])).collect();
+        raw.subject = tlv(0x30, &[&sets]);
+        describe(&raw.sign(&key)).expect("a certificate").subject
+    };
+    for (value, expected) in [
+        ("a, O=Corp", r"CN=a\, O\=Corp"),
+        ("a+O=Corp", r"CN=a\+O\=Corp"),
+        (r"a\, b", r"CN=a\\\, b"),
+        (r#"a;"<>"#, r#"CN=a\;\"\<\>"#),
+        (" a ", r"CN=\ a\ "),
+        ("#a", r"CN=\#a"),
+        (" ", r"CN=\ "),
+        ("", "CN="),
+    ] {
+        assert_eq!(shown(&[attribute(3, value)]), expected);
+    }
+    let (name, unit) = (attribute(3, "a"), attribute(11, "b"));
+    let two = [name.clone(), unit.clone()];
+    assert_eq!(shown(&two), "CN=a, OU=b");
+    assert_eq!(shown(&[two.concat(), name.clone()]), "CN=a+OU=b, CN=a");
+    // Nothing is left out in silence.
+    let names = |count: usize| shown(&vec![name.clone(); count]);
+    assert_eq!(names(16), vec!["CN=a"; 16].join(", "));
+    assert_eq!(names(17), format!("{}, …", vec!["CN=a"; 16].join(", ")));
+    assert_eq!(
+        shown(&[name.repeat(17)]),
+        format!("{}+…", vec!["CN=a"; 16].join("+"))
+    );
+}
+
+#[test]
+fn no_entry_of_a_list_reads_as_several() {
+    let leaf = Foreign {
+        dns: vec!["a.example, DNS b.example".into()],
+        ..Foreign::default()
+    };
+    let found = describe(&leaf.self_signed().chain[0]).expect("a certificate");
+    assert_eq!(found.names, [r"DNS a.example\, DNS b.example"]);
+    let pair = [("note".to_owned(), "x, admin=yes".to_owned())];
+    let metadata = Metadata::new(vec![], vec![], pair.to_vec()).expect("within limits");
+    let issuing = Held::root(Algorithm::EcdsaP256).issuing(1);
+    let node = Node::new();
+    let request = CrossRequest {
+        root: &node.root,
+        serial: random_serial(),
+        not_before: TODAY,
+        not_after: TODAY + DAY,
+        metadata: &metadata,
+    };
+    let cross = mint_cross(&issuing.der, &issuing.key, &request).expect("sound");
+    let lines = describe(&cross).expect("a certificate").lines();
+    let expected = ("pairs", r"note=x\, admin=yes".to_owned());
+    assert!(lines.contains(&expected), "{lines:?}");
+}
+
+#[test]
 fn every_field_of_a_leaf_is_there() {
     let node = Node::new();
     let options = LeafOptions {
