@@ -75,6 +75,10 @@ pub enum SubjectFault {
     /// Its key is the issuer's.
     #[error("its key is the one of the issuer")]
     SameKey,
+    /// Its key is the root that certified the issuer: the authority would be a member of itself.
+    /// Other keys of the authority are not known here; whoever holds its charter refuses them.
+    #[error("its key is the root above the issuer")]
+    OwnRoot,
     /// It claims to be a node's root, but is not.
     #[error("it claims to be a node's root, but {0}")]
     Native(ChainError),
@@ -139,6 +143,9 @@ fn checked_root<'a>(
     accept_signature(root.signature_algorithm)?;
     if root.spki == issuer.spki() {
         return Err(SubjectFault::SameKey);
+    }
+    if KeyHash::of_spki(root.spki) == issuer.issuer_key() {
+        return Err(SubjectFault::OwnRoot);
     }
     check_ca(&root)?;
     check_subject(&root, &issuer.subject())?;

@@ -318,6 +318,25 @@ fn another_authoritys_root_is_certified_and_its_issuing_key_is_not() {
 }
 
 #[test]
+fn an_authority_does_not_certify_its_own_root() {
+    let root = Held::root(Algorithm::EcdsaP256);
+    let issuing = root.issuing(1);
+    let fault = |der: &[u8], by: &Held| match mint_cross(&by.der, &by.key, &request(der)) {
+        Err(MintError::Subject(fault)) => fault,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(fault(&root.der, &issuing), SubjectFault::OwnRoot);
+    assert_eq!(fault(&root.der, &root), SubjectFault::SameKey);
+    // Nor its root's key under another name.
+    let mut raw = RawCertificate::of(&Node::new().root);
+    raw.spki = root.key.spki().to_vec();
+    raw.subject = named(&[(10, 0x0c, b"Corp")]);
+    raw.issuer.clone_from(&raw.subject);
+    let renamed = raw.sign(&root.key);
+    assert_eq!(fault(&renamed, &issuing), SubjectFault::OwnRoot);
+}
+
+#[test]
 fn keys_and_signatures_that_are_not_accepted_are_not_certified() {
     let p521 = Foreign {
         key: ForeignKey::P521,
