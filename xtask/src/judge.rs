@@ -3,11 +3,12 @@
 //! A folder has `cases.json`, a list of objects with `id`, `purpose` (`client` or `server`) and
 //! `profile`, the expected verdict; `cases/ID/` with `root`, `leaf` and, where something else was
 //! presented, `inter` (`.pem`, or `.der` and `inter0.der` and so on); and `nodes/NAME/root-ca.pem`
-//! with the roots that are registered. Whatever else there is does not matter.
+//! with the roots that are registered. Whatever else there is does not matter. A case whose files or
+//! entry cannot be read is unjudged, which always differs.
 
 use std::fmt;
 use std::fs;
-use std::io::Write;
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -91,20 +92,35 @@ enum Expected {
     Unclear,
 }
 
-/// A case with our verdict: accepted, or refused with the reason.
+/// A case with our verdict.
 struct Judged {
     id: String,
     expected: Expected,
     rollover: Rollover,
-    verdict: Result<String, String>,
+    verdict: Verdict,
+}
+
+enum Verdict {
+    /// For whom the chain was accepted.
+    Accepted(String),
+    /// Why the chain was refused.
+    Refused(String),
+    /// Why there is no verdict. It never is the expected one: a case that is not there is not a
+    /// chain that was refused.
+    Unjudged(String),
 }
 
 impl Judged {
     fn is_as_expected(&self) -> bool {
+        let accepted = match self.verdict {
+            Verdict::Accepted(_) => true,
+            Verdict::Refused(_) => false,
+            Verdict::Unjudged(_) => return false,
+        };
         match self.expected {
-            Expected::Accept | Expected::AcceptLenient => self.verdict.is_ok(),
-            Expected::Reject => self.verdict.is_err(),
-            Expected::Policy => self.verdict.is_ok() == (self.rollover == Rollover::Accepted),
+            Expected::Accept | Expected::AcceptLenient => accepted,
+            Expected::Reject => !accepted,
+            Expected::Policy => accepted == (self.rollover == Rollover::Accepted),
             Expected::Nothing => true,
             Expected::Unclear => false,
         }
@@ -127,20 +143,51 @@ fn judge(dir: &Path, settings: &Settings) -> Result<Vec<Judged>, Unusable> {
     Ok(cases.into_iter().map(judged).collect())
 }
 
-/// `Ok` says for whom the chain was accepted, `Err` why it was not.
 fn judge_case(
     folder: &Path,
     case: &Case,
     nodes: &[(NodeName, KeyHash)],
     settings: &Settings,
+) -> Verdict {
+    let purpose = match &case.purpose {
+        Ok(purpose) => *purpose,
+        Err(what) => return Verdict::Unjudged(what.clone()),
+    };
+    let files = match Files::read(folder) {
+        Ok(files) => files,
+        Err(what) => return Verdict::Unjudged(what),
+    };
+    match judge_files(&files, purpose, nodes, settings) {
+        Ok(whom) => Verdict::Accepted(whom),
+        Err(reason) => Verdict::Refused(reason),
+    }
+}
+
+/// The certificates of a case, which may be anything.
+struct Files {
+    root: Vec<u8>,
+    /// What is presented, leaf first.
+    chain: Vec<Vec<u8>>,
+}
+
+impl Files {
+    fn read(folder: &Path) -> Result<Self, String> {
+        let root = one(certificates(folder, "root")?, "root")?;
+        let mut chain = vec![one(certificates(folder, "leaf")?, "leaf")?];
+        chain.extend(intermediates(folder)?);
+        Ok(Self { root, chain })
+    }
+}
+
+/// `Ok` says for whom the chain was accepted, `Err` why it was not.
+fn judge_files(
+    files: &Files,
+    purpose: Purpose,
+    nodes: &[(NodeName, KeyHash)],
+    settings: &Settings,
 ) -> Result<String, String> {
-    let purpose = case.purpose.clone()?;
-    let root = one(certificates(folder, "root")?, "root")?;
-    let leaf = one(certificates(folder, "leaf")?, "leaf")?;
-    let mut chain = vec![leaf];
-    chain.extend(intermediates(folder)?);
-    let chain = PresentedChain::parse(&chain).map_err(|error| error.to_string())?;
-    let anchor = Anchor::from_der(&root).map_err(|error| format!("the root: {error}"))?;
+    let chain = PresentedChain::parse(&files.chain).map_err(|error| error.to_string())?;
+    let anchor = Anchor::from_der(&files.root).map_err(|error| format!("the root: {error}"))?;
     let Settings { now, rollover } = *settings;
     let (name, root) = match purpose {
         Purpose::Dial => verify_peer(&chain, [&anchor], purpose, rollover, now)
@@ -196,16 +243,26 @@ fn read_case(value: &Value) -> Result<Case, String> {
     })
 }
 
-/// The registered nodes; none without the folder.
+/// The registered nodes; none without the folder. A folder without a root is none; everything else
+/// that cannot be read is an error, because a node that is left out refuses nothing.
 fn read_nodes(folder: &Path) -> Result<Vec<(NodeName, KeyHash)>, Unusable> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        return Ok(Vec::new());
+    let unreadable = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(unreadable(folder, error)),
     };
     let mut nodes = Vec::new();
-    for entry in entries.flatten() {
-        let file = entry.path().join("root-ca.pem");
-        let Ok(text) = fs::read_to_string(&file) else {
+    for entry in entries {
+        let entry = entry.map_err(|error| unreadable(folder, error))?.path();
+        if !entry.is_dir() {
             continue;
+        }
+        let file = entry.join("root-ca.pem");
+        let text = match fs::read_to_string(&file) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(unreadable(&file, error)),
         };
         let node = certificates_in_pem(&text)
             .map_err(|error| error.to_string())
@@ -230,17 +287,22 @@ fn certificates(folder: &Path, name: &str) -> Result<Vec<Vec<u8>>, String> {
     }
 }
 
-/// `inter.pem` has them all; otherwise each is in a file of its own, `inter0.der` and so on.
+/// `inter.pem` has them all; otherwise each is in a file of its own: `inter.der`, if there is only
+/// one, or `inter0.der` and so on. Where both kinds are there, all have to be counted once: `inter.pem`
+/// repeats the others, `inter.der` does not.
 fn intermediates(folder: &Path) -> Result<Vec<Vec<u8>>, String> {
     let exists = |name: &str| {
         let file = folder.join(name);
         file.with_extension("pem").exists() || file.with_extension("der").exists()
     };
-    if exists("inter") {
+    if folder.join("inter.pem").exists() {
         return certificates(folder, "inter");
     }
     let numbered = (0..).map(|number| format!("inter{number}"));
     let mut found = Vec::new();
+    if exists("inter") {
+        found.extend(certificates(folder, "inter")?);
+    }
     for name in numbered.take_while(|name| exists(name)) {
         found.extend(certificates(folder, &name)?);
     }
@@ -262,8 +324,9 @@ impl fmt::Display for Report<'_> {
         let width = self.0.iter().map(|judged| judged.id.len()).max();
         for judged in self.0 {
             let (verdict, reason) = match &judged.verdict {
-                Ok(whom) => ("accept", whom),
-                Err(reason) => ("reject", reason),
+                Verdict::Accepted(whom) => ("accept", whom),
+                Verdict::Refused(reason) => ("reject", reason),
+                Verdict::Unjudged(reason) => ("unjudged", reason),
             };
             let agreement = match judged.is_as_expected() {
                 true => "ok",
@@ -271,19 +334,27 @@ impl fmt::Display for Report<'_> {
             };
             writeln!(
                 f,
-                "{:width$}  {verdict}  {:14}  {agreement:7}  {reason}",
+                "{:width$}  {verdict:8}  {:14}  {agreement:7}  {reason}",
                 judged.id,
                 judged.expected,
                 width = width.unwrap_or_default(),
             )?;
         }
         let count = |which: fn(&Judged) -> bool| self.0.iter().filter(|j| which(j)).count();
+        write!(
+            f,
+            "{} cases: {} accepted, {} refused",
+            self.0.len(),
+            count(|j| matches!(j.verdict, Verdict::Accepted(_))),
+            count(|j| matches!(j.verdict, Verdict::Refused(_))),
+        )?;
+        match count(|j| matches!(j.verdict, Verdict::Unjudged(_))) {
+            0 => {}
+            unjudged => write!(f, ", {unjudged} unjudged")?,
+        }
         writeln!(
             f,
-            "{} cases: {} accepted, {} refused; {} as expected, {} differ",
-            self.0.len(),
-            count(|j| j.verdict.is_ok()),
-            count(|j| j.verdict.is_err()),
+            "; {} as expected, {} differ",
             count(Judged::is_as_expected),
             count(|j| !j.is_as_expected()),
         )

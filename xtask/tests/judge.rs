@@ -141,11 +141,68 @@ fn another_registered_key_under_the_same_name_refuses() {
 }
 
 #[test]
-fn a_case_without_its_files_differs_from_a_case_that_is_accepted() {
-    let dir = folder(r#"[{"id": "absent", "purpose": "client", "profile": "accept"}]"#);
+fn a_case_without_its_files_differs_whatever_is_expected() {
+    for profile in ["accept", "accept-lenient", "reject", "policy"] {
+        let list = format!(r#"[{{"id": "absent", "purpose": "client", "profile": "{profile}"}}]"#);
+        let (code, report, _) = judge(folder(&list).path(), &[]);
+        assert_eq!(code, Some(1), "{report}");
+        assert_eq!(
+            line(&report, "absent")[1..4],
+            ["unjudged", profile, "DIFFERS"]
+        );
+        assert!(report.contains("No such file"), "{report}");
+        let sums = "1 cases: 0 accepted, 0 refused, 1 unjudged; 0 as expected, 1 differ\n";
+        assert!(report.ends_with(sums), "{report}");
+    }
+    let (code, report, _) = judge(
+        folder(r#"[{"id": "absent", "purpose": "client"}]"#).path(),
+        &[],
+    );
+    assert_eq!(code, Some(1), "{report}");
+}
+
+#[test]
+fn a_case_whose_intermediates_cannot_be_read_is_not_judged_without_them() {
+    let dir = folder(&format!("[{}]", GOOD.replace("accept", "reject")));
+    let inter = dir.path().join("cases/g01-client-ca-to-aa/inter.pem");
+    fs::remove_file(&inter).expect("a file");
+    fs::create_dir(&inter).expect("a folder in its place");
     let (code, report, _) = judge(dir.path(), &[]);
-    assert_eq!(code, Some(1));
-    assert!(report.contains("No such file"), "{report}");
+    assert_eq!(code, Some(1), "{report}");
+    assert_eq!(line(&report, "g01")[1..3], ["unjudged", "reject"]);
+}
+
+#[test]
+fn one_intermediate_may_stand_beside_numbered_ones() {
+    let dir = folder(&format!("[{GOOD}]"));
+    let case = dir.path().join("cases/g01-client-ca-to-aa");
+    let der = |file: &Path| {
+        let text = fs::read_to_string(file).expect("a file");
+        let found = comity_certs::certificates_in_pem(&text).expect("certificates");
+        found[0].clone()
+    };
+    let junk = der(&corpus().join("nodes/ca2/root-ca.pem"));
+    let needed = der(&case.join("inter.pem"));
+    fs::remove_file(case.join("inter.pem")).expect("a file");
+    fs::write(case.join("inter.der"), &junk).expect("a file");
+    fs::write(case.join("inter0.der"), &needed).expect("a file");
+    let (code, report, _) = judge(dir.path(), &[]);
+    assert_eq!(code, Some(0), "{report}");
+    assert_eq!(line(&report, "g01")[1..4], ["accept", "accept", "ok"]);
+}
+
+#[test]
+fn a_registry_that_cannot_be_read_is_an_error_and_not_an_empty_one() {
+    let dir = folder(&format!("[{GOOD}]"));
+    fs::write(dir.path().join("nodes"), "a file").expect("a file");
+    let (code, _, errors) = judge(dir.path(), &[]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("nodes"), "{errors}");
+    let dir = folder(&format!("[{GOOD}]"));
+    fs::create_dir_all(dir.path().join("nodes/broken/root-ca.pem")).expect("a folder");
+    let (code, _, errors) = judge(dir.path(), &[]);
+    assert_eq!(code, Some(2));
+    assert!(errors.contains("nodes/broken/root-ca.pem"), "{errors}");
 }
 
 #[test]
