@@ -25,7 +25,11 @@ fn authority() -> Party {
 
 /// An agent whose id belongs to its key.
 fn agent(unit: &str) -> Party {
-    let key = TestKey::generate(Algorithm::EcdsaP256);
+    agent_with(unit, Algorithm::EcdsaP256)
+}
+
+fn agent_with(unit: &str, algorithm: Algorithm) -> Party {
+    let key = TestKey::generate(algorithm);
     let id: String = KeyHash::of_spki(key.spki())
         .to_hex()
         .chars()
@@ -61,6 +65,20 @@ fn an_agent_is_known_by_its_name_and_its_first_root_key() {
         (peer.name.kind(), peer.name.id()),
         (Kind::AccountingAuthority, "1234abcd")
     );
+}
+
+/// The original scripts make RSA keys only.
+#[test]
+fn keys_of_other_kinds_than_the_scripts_make_are_accepted_without_an_id_of_the_leafs_key() {
+    for algorithm in [Algorithm::EcdsaP256, Algorithm::Ed25519] {
+        let agent = agent_with("Creditors Agents", algorithm);
+        let mut presented = Presented::new(authority(), agent);
+        let subject_key_identifier = [0x55, 0x1d, 14];
+        let extensions = &mut presented.leaf.extensions;
+        extensions.retain(|(oid, ..)| *oid != subject_key_identifier);
+        let peer = verify(&presented).expect("a good chain");
+        assert_eq!(peer.root, KeyHash::of_spki(presented.node.spki()));
+    }
 }
 
 #[test]
