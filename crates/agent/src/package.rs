@@ -115,6 +115,7 @@ mod tests {
             keys: vec![CharterKey {
                 state: KeyState::Active,
                 certificate,
+                proof: CharterKey::proof(&root, &NodeId::of_spki(root.spki())).expect("a proof"),
             }],
         };
         let charter = charter.sign(&[&root]).expect("a charter");

@@ -114,15 +114,21 @@ fn first_state(
             dns: &[],
         },
     )?;
-    let active = |certificate| CharterKey {
+    let active = |certificate, proof| CharterKey {
         state: KeyState::Active,
         certificate,
+        proof,
     };
+    let root_proof = CharterKey::proof(root, &network)?;
+    let issuing_proof = CharterKey::proof(issuing, &network)?;
     let charter = CharterRequest {
         network,
         sequence: now.as_secs().max(1),
         issued: now,
-        keys: vec![active(root_der), active(issuing_der)],
+        keys: vec![
+            active(root_der, root_proof),
+            active(issuing_der, issuing_proof),
+        ],
     };
     let charters = vec![charter.sign(&[root])?];
     let sequence = now.as_secs().max(1);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use comity_certs::{
     AuthorityKind, AuthorityRootRequest, IssuingRequest, Metadata, RolloverRequest,
-    mint_authority_root, mint_issuing, mint_rollover,
+    mint_authority_root, mint_issuing, mint_rollover, read_csr,
 };
 use comity_identity::{Algorithm, KeyHash, NodeId, Signer, UnixTime};
 use comity_keys::SoftwareKey;
@@ -181,10 +181,11 @@ impl Authority {
         known.is_some_and(|known| known.state == KeyState::Revoked)
     }
 
-    /// Leaves out a key whose overlap is over, and removes its private half if that is kept here.
+    /// Leaves out a key whose overlap and certificate are over, and removes its private half if that is kept here.
     ///
     /// # Errors
-    /// As [`Authority::announce_key`]; [`AuthorityError::KeyState`] unless it retired and that is over.
+    /// As [`Authority::announce_key`]; [`AuthorityError::KeyState`] unless it retired and that is over,
+    /// [`AuthorityError::Successor`] while its certificate is not: it could come back as another one.
     pub fn drop_key(
         &mut self,
         root: &dyn Signer,
@@ -207,24 +208,32 @@ impl Authority {
     }
 
     /// Certifies the issuing key of another machine, and announces it as one in use. Returns its
-    /// certificate. That machine signs with it; bundles and withdrawals stay here.
+    /// certificate. That machine signs with it; bundles and withdrawals stay here. The request is PKCS#10
+    /// in DER or PEM, whose common name is the network's id in hexadecimal digits.
     ///
     /// # Errors
-    /// As [`Authority::announce_key`], and when the key is not P-256 or Ed25519.
+    /// As [`Authority::announce_key`], and when the request is not one of that key to be one of this
+    /// network ([`CharterKey::proof`]), or the key not P-256 or Ed25519.
     pub fn delegate(
         &mut self,
         root: &dyn Signer,
-        spki: &[u8],
+        request: &[u8],
         order: &KeyOrder<'_>,
         now: UnixTime,
     ) -> Result<Vec<u8>, AuthorityError> {
+        let spki = read_csr(request)?.spki;
+        let proof = match pem_rfc7468::decode_vec(request) {
+            Ok((_, der)) => der,
+            Err(_) => request.to_vec(),
+        };
         let mut made = Vec::new();
         self.amend(&[root], now, |authority, _, state| {
             let mut keys = keys_of(state.charter());
-            made = authority.certify_issuing(state.charter(), root, spki, order, now)?;
+            made = authority.certify_issuing(state.charter(), root, &spki, order, now)?;
             keys.push(CharterKey {
                 state: KeyState::Active,
                 certificate: made.clone(),
+                proof,
             });
             Ok(keys)
         })?;
@@ -270,6 +279,7 @@ impl Authority {
             keys.push(CharterKey {
                 state: KeyState::Active,
                 certificate: new_root.clone(),
+                proof: CharterKey::proof(new, &state.network)?,
             });
             Ok(keys)
         })?;
@@ -328,6 +338,7 @@ impl Authority {
         let hash = KeyHash::of_spki(key.spki());
         let text: Zeroizing<Vec<u8>> = key_text(&key, order.passphrase)?;
         let spki = key.spki().to_vec();
+        let proof = CharterKey::proof(&key, &self.network())?;
         self.keep_signer(hash, Arc::new(key));
         self.amend(&[root], now, |authority, lock, known| {
             let certificate =
@@ -338,7 +349,11 @@ impl Authority {
             if let Some(until) = retire {
                 authority.retire_own(known.charter(), &mut keys, until)?;
             }
-            keys.push(CharterKey { state, certificate });
+            keys.push(CharterKey {
+                state,
+                certificate,
+                proof,
+            });
             Ok(keys)
         })?;
         Ok(hash)
@@ -490,6 +505,7 @@ fn keys_of(charter: &Charter) -> Vec<CharterKey> {
     keys.map(|key| CharterKey {
         state: key.state,
         certificate: key.details().der().to_vec(),
+        proof: key.proof().to_vec(),
     })
     .collect()
 }

@@ -6,16 +6,20 @@
 //!    retiring signs no charters although its certificates still count: whoever finds an old root
 //!    key takes over no reader that has seen the retirement. Who has not cannot tell the thief's
 //!    charter from the genuine one.
-//! 3. A root that is new in a charter signs it as well: nobody can be made a root without holding
-//!    the key.
-//! 4. The state of a key never goes back, and a revoked key stays in every later charter.
+//! 3. Every key in it, in whatever state, comes with a request of its holder to be a key of this
+//!    network: an authority that lists the key of somebody else could otherwise declare it revoked,
+//!    and be believed where that key's own network is not known.
+//! 4. The state of a key never goes back, nor is the end of its overlap put off. A revoked key stays
+//!    in every later charter, any other one until its certificate is over: it cannot leave and come
+//!    back as if nothing had been.
 //! 5. Charters that change no root may be left out of a history. That is why each step is judged
 //!    between the two charters that are there, and why a charter does not name the one before.
 
 use std::sync::Arc;
 
 use comity_certs::{
-    Anchor, AnchorError, AuthorityCertificate, AuthorityFault, AuthorityKind, Metadata,
+    Anchor, AnchorError, AuthorityCertificate, AuthorityFault, AuthorityKind, Csr, Metadata,
+    MintError, mint_csr, read_csr,
 };
 use comity_identity::{KeyHash, NodeId, Signer, UnixTime, VerifyError, verify};
 use minicbor::Decoder;
@@ -64,6 +68,7 @@ pub struct AuthorityKey {
     pub state: KeyState,
     /// Its certificate, as a trust anchor.
     pub certificate: Arc<Anchor>,
+    proof: Arc<[u8]>,
     details: Arc<AuthorityCertificate>,
 }
 
@@ -105,6 +110,20 @@ pub struct CharterKey {
     /// Its certificate as DER, as [`comity_certs::mint_authority_root`] or
     /// [`comity_certs::mint_issuing`] makes it.
     pub certificate: Vec<u8>,
+    /// That whoever holds the key wants it to be one of this network, as [`CharterKey::proof`] makes
+    /// it.
+    pub proof: Vec<u8>,
+}
+
+impl CharterKey {
+    /// A request, signed by the key, to be one of a network: PKCS#10 as DER, whose subject is the id
+    /// of the network in hexadecimal digits as its only common name. Other software can make it too.
+    ///
+    /// # Errors
+    /// When the signer fails.
+    pub fn proof(signer: &dyn Signer, network: &NodeId) -> Result<Vec<u8>, MintError> {
+        mint_csr(signer, &network.to_hex())
+    }
 }
 
 /// Why a charter was refused by itself.
@@ -141,6 +160,18 @@ pub enum CharterError {
     Role {
         /// Its place.
         index: usize,
+    },
+    /// There is no request of a key's holder to be one of this network.
+    #[error(
+        "the key {} comes without a request of its own with the common name {}",
+        key.short(),
+        network.to_hex()
+    )]
+    Possession {
+        /// That key.
+        key: KeyHash,
+        /// The network.
+        network: NodeId,
     },
     /// The root that issued an issuing key is not in the charter, or revoked.
     #[error("the root {issuer} of the issuing key {} is not in it, or revoked", key.short(), issuer = issuer.short())]
@@ -187,12 +218,6 @@ pub enum SuccessorFault {
     /// No root that is active in the charter before signed it.
     #[error("no root that was active before signed it")]
     NotEntitled,
-    /// A root that is new in it did not sign it.
-    #[error("the new root {} did not sign it", root.short())]
-    NoPossession {
-        /// That root.
-        root: KeyHash,
-    },
     /// A key has another role than before.
     #[error("the key {} changed its role", key.short())]
     RoleChanged {
@@ -205,9 +230,9 @@ pub enum SuccessorFault {
         /// That key.
         key: KeyHash,
     },
-    /// A revoked key is not in it any more.
-    #[error("the revoked key {} is missing in it", key.short())]
-    RevocationDropped {
+    /// A key is not in it any more that is revoked, or whose certificate is not over when it is made.
+    #[error("the key {} is missing in it", key.short())]
+    KeyDropped {
         /// That key.
         key: KeyHash,
     },
@@ -252,6 +277,11 @@ impl AuthorityKey {
     /// What the profile says about its certificate.
     pub fn details(&self) -> &AuthorityCertificate {
         &self.details
+    }
+
+    /// The request of its holder to be a key of this network, as DER.
+    pub fn proof(&self) -> &[u8] {
+        &self.proof
     }
 
     /// The networks and roles to which an issuing key is limited; `None` for a root, and empty
@@ -316,9 +346,10 @@ impl CharterRequest {
                     KeyRole::Root => 0,
                     KeyRole::Issuing => 1,
                 };
-                e.array(4)?.u8(role)?.u8(key.state.rank())?;
+                e.array(5)?.u8(role)?.u8(key.state.rank())?;
                 e.u64(key.state.until().as_secs())?
-                    .bytes(&key.certificate)?;
+                    .bytes(&key.certificate)?
+                    .bytes(&key.proof)?;
             }
             Ok(e)
         });
@@ -411,24 +442,24 @@ impl Charter {
     }
 
     /// Checks that it begins the history of its network: the founding root is active in it and
-    /// signed it, and so did every other root in it.
+    /// signed it.
     ///
     /// # Errors
-    /// When one of these is not so.
+    /// When that is not so.
     pub fn check_founding(&self) -> Result<(), SuccessorFault> {
         let founder = self.network.key_hash();
         let is_active = self.key(&founder).is_some_and(AuthorityKey::is_active_root);
         if !is_active || !self.is_signed_by(&founder) {
             return Err(SuccessorFault::NotFounded);
         }
-        self.check_possession(|_| true)
+        Ok(())
     }
 
     /// Checks that it may follow `before`, directly or with others between that change no root.
     ///
     /// # Errors
-    /// When it is of another network or no later, no entitled root signed it, a new root did not, a
-    /// key changed its role or went back in its life, or a revoked one is missing.
+    /// When it is of another network or no later, no entitled root signed it, a key changed its
+    /// role or went back in its life, or one is missing that must be there.
     pub fn check_follows(&self, before: &Self) -> Result<(), SuccessorFault> {
         if self.network != before.network {
             return Err(SuccessorFault::Network);
@@ -442,7 +473,6 @@ impl Charter {
         if !self.is_signed_by_active_root_of(before) {
             return Err(SuccessorFault::NotEntitled);
         }
-        self.check_possession(|root| before.key(root).is_none())?;
         before.keys.iter().try_for_each(|key| self.check_state(key))
     }
 
@@ -481,33 +511,21 @@ impl Charter {
         self.signers.binary_search(key).is_ok()
     }
 
-    /// Every new root signed. One that is revoked from the beginning, because it was lost before it
-    /// was used, cannot and need not.
-    fn check_possession(&self, is_new: impl Fn(&KeyHash) -> bool) -> Result<(), SuccessorFault> {
-        let absent = self.keys.iter().find(|key| {
-            key.role == KeyRole::Root
-                && key.state != KeyState::Revoked
-                && is_new(&key.key())
-                && !self.is_signed_by(&key.key())
-        });
-        match absent {
-            Some(root) => Err(SuccessorFault::NoPossession { root: root.key() }),
-            None => Ok(()),
-        }
-    }
-
     fn check_state(&self, before: &AuthorityKey) -> Result<(), SuccessorFault> {
         let key = before.key();
         let Some(now) = self.key(&key) else {
-            return match before.state {
-                KeyState::Revoked => Err(SuccessorFault::RevocationDropped { key }),
-                KeyState::Next | KeyState::Active | KeyState::Retiring { .. } => Ok(()),
+            let is_over = before.details.not_after() < self.issued;
+            return match before.state != KeyState::Revoked && is_over {
+                true => Ok(()),
+                false => Err(SuccessorFault::KeyDropped { key }),
             };
         };
         if now.role != before.role {
             return Err(SuccessorFault::RoleChanged { key });
         }
-        match now.state.rank() >= before.state.rank() {
+        let (from, to) = (before.state, now.state);
+        let is_put_off = from.rank() == to.rank() && to.until() > from.until();
+        match to.rank() >= from.rank() && !is_put_off {
             true => Ok(()),
             false => Err(SuccessorFault::StateWentBack { key }),
         }
@@ -526,12 +544,30 @@ impl Charter {
             return Err(CharterError::NoActiveRoot);
         }
         for (index, key) in self.keys.iter().enumerate() {
+            self.check_possession(key)?;
             // What is revoked needs nobody to vouch for it; its root may be gone.
             if key.role == KeyRole::Issuing && key.state != KeyState::Revoked {
                 self.check_issuer(index, key)?;
             }
         }
         Ok(())
+    }
+
+    fn check_possession(&self, key: &AuthorityKey) -> Result<(), CharterError> {
+        let subject = format!("CN={}", self.network.to_hex());
+        // As DER: text would have many forms.
+        let request = match key.proof.first() {
+            Some(0x30) => read_csr(&key.proof).ok(),
+            _ => None,
+        };
+        let is_own = |r: &Csr| r.spki == key.details.spki() && r.subject == subject;
+        match request.is_some_and(|request| is_own(&request)) {
+            true => Ok(()),
+            false => Err(CharterError::Possession {
+                key: key.key(),
+                network: self.network,
+            }),
+        }
     }
 
     fn check_issuer(&self, index: usize, key: &AuthorityKey) -> Result<(), CharterError> {
@@ -562,13 +598,14 @@ struct Written<'b> {
     role: KeyRole,
     state: KeyState,
     certificate: &'b [u8],
+    proof: &'b [u8],
 }
 
 fn read_keys<'b>(d: &mut Decoder<'b>) -> Result<Vec<Written<'b>>, FormatError> {
     let count = cbor::array(d, "keys", MAX_CHARTER_KEYS)?;
     let mut keys = Vec::with_capacity(count);
     for _ in 0..count {
-        cbor::tuple(d, 4)?;
+        cbor::tuple(d, 5)?;
         let fault = FormatError::Value { key: 5 };
         let role = match d.u8()? {
             0 => KeyRole::Root,
@@ -584,11 +621,12 @@ fn read_keys<'b>(d: &mut Decoder<'b>) -> Result<Vec<Written<'b>>, FormatError> {
             (3, 0) => KeyState::Revoked,
             _ => return Err(fault),
         };
-        let certificate = d.bytes()?;
+        let (certificate, proof) = (d.bytes()?, d.bytes()?);
         keys.push(Written {
             role,
             state,
             certificate,
+            proof,
         });
     }
     Ok(keys)
@@ -612,6 +650,7 @@ fn certified(written: Vec<Written<'_>>) -> Result<Vec<AuthorityKey>, CharterErro
             role: key.role,
             state: key.state,
             certificate: Arc::new(certificate),
+            proof: key.proof.into(),
             details: Arc::new(details),
         });
     }

@@ -552,15 +552,17 @@ fn payloads() {
         dns: &[],
     };
     let issuing_der = mint_issuing(&root_der, &root, &issuing_request).expect("sound");
-    let key = |certificate| CharterKey {
+    let network = NodeId::of_spki(root.spki());
+    let key = |certificate, key: &dyn Signer| CharterKey {
         state: KeyState::Active,
         certificate,
+        proof: CharterKey::proof(key, &network).expect("sound"),
     };
     let charter = CharterRequest {
         network: NodeId::of_spki(root.spki()),
         sequence: 1,
         issued: begin,
-        keys: vec![key(root_der), key(issuing_der)],
+        keys: vec![key(root_der, &root), key(issuing_der, &issuing)],
     };
     let charter = charter.sign(&[&root]).expect("sound");
     let bundle = BundleRequest {

@@ -167,6 +167,7 @@ impl Organisation {
         let keys = held.zip(&self.states).map(|(held, state)| CharterKey {
             state: *state,
             certificate: held.der.clone(),
+            proof: CharterKey::proof(&held.key, &self.id()).expect("a software key"),
         });
         let request = CharterRequest {
             network: self.id(),

@@ -2,7 +2,10 @@
 
 use comity_certs::AuthorityKind;
 use comity_identity::KeyHash;
-use comity_record::{Bundle, Follow, KeyRole, KeyState};
+use comity_keys::SoftwareKey;
+use comity_record::{
+    Bundle, CharterError, CharterKey, Follow, KeyRole, KeyState, SigningError, SuccessorFault,
+};
 use comity_trust::AuthorityDoubt;
 
 use super::world::{DAY, HOUR, NOW, Node, ROOT, World, admission, key, network, signer};
@@ -64,9 +67,15 @@ fn an_issuing_key_is_announced_used_retired_and_dropped_and_members_stay_members
             ..
         })
     ));
+    // The overlap is over; the certificate is good for two years.
+    let early = world.authority.drop_key(signer(), &old, NOW + DAY * 402);
+    let Err(AuthorityError::Successor(SuccessorFault::KeyDropped { key })) = early else {
+        panic!("{early:?}");
+    };
+    assert_eq!(key, old);
     world
         .authority
-        .drop_key(signer(), &old, NOW + DAY * 402)
+        .drop_key(signer(), &old, NOW + DAY * 731)
         .expect("over");
     assert!(world.authority.charter().key(&old).is_none());
     assert!(world.authority.files().key(&old).expect("read").is_none());
@@ -209,7 +218,7 @@ fn a_root_is_rolled_and_readers_of_the_old_one_follow() {
         KeyHash::of_spki(new.spki())
     );
 
-    // The old root signs no more, and goes when its time is over; members stay.
+    // The old root signs no more, and stays as long as its certificate does; members stay.
     assert!(matches!(
         world
             .authority
@@ -217,10 +226,10 @@ fn a_root_is_rolled_and_readers_of_the_old_one_follow() {
         Err(AuthorityError::NotOurRoot(_))
     ));
     let old = network().key_hash();
-    world
-        .authority
-        .drop_key(&new, &old, NOW + DAY * 32)
-        .expect("over");
+    assert!(matches!(
+        world.authority.drop_key(&new, &old, NOW + DAY * 32),
+        Err(AuthorityError::Successor(SuccessorFault::KeyDropped { .. }))
+    ));
     let bundle = world
         .again()
         .refresh(NOW + DAY * 33)
@@ -285,7 +294,7 @@ fn another_machines_issuing_key_is_delegated_within_its_scope() {
     };
     let certificate = world
         .authority
-        .delegate(signer(), other.spki(), &order, NOW)
+        .delegate(signer(), &request(&other), &order, NOW)
         .expect("delegated");
     let known = world
         .authority
@@ -329,7 +338,7 @@ fn only_an_active_root_changes_keys() {
         world.authority.revoke_key(&stranger, &issuing, NOW),
         world
             .authority
-            .delegate(&stranger, stranger.spki(), &order, NOW)
+            .delegate(&stranger, &request(&stranger), &order, NOW)
             .map(|_| ()),
         world
             .authority
@@ -385,4 +394,38 @@ fn issuing(authority: &Authority, state: KeyState) -> KeyHash {
     keys.find(|key| key.role == KeyRole::Issuing && key.state == state)
         .expect("an issuing key in this state")
         .key()
+}
+
+#[test]
+fn a_key_whose_holder_did_not_ask_for_this_network_is_not_delegated() {
+    // What somebody sent to another authority is public there.
+    let mut world = World::new();
+    let other = key();
+    let elsewhere = comity_identity::NodeId::from_bytes([7; 32]);
+    for request in [
+        CharterKey::proof(&other, &elsewhere).expect("a request"),
+        comity_certs::mint_csr(&other, "build").expect("a request"),
+    ] {
+        let order = KeyOrder::default();
+        let refused = world.authority.delegate(signer(), &request, &order, NOW);
+        let Err(AuthorityError::Charter(SigningError::Refused(error))) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(matches!(error, CharterError::Possession { .. }), "{error}");
+    }
+    let text = pem_rfc7468::encode_string(
+        "CERTIFICATE REQUEST",
+        pem_rfc7468::LineEnding::LF,
+        &request(&other),
+    );
+    let order = KeyOrder::default();
+    let text = text.expect("PEM");
+    let made = world
+        .authority
+        .delegate(signer(), text.as_bytes(), &order, NOW);
+    made.expect("delegated");
+}
+
+fn request(key: &SoftwareKey) -> Vec<u8> {
+    CharterKey::proof(key, &network()).expect("a request")
 }

@@ -103,7 +103,12 @@ fn an_old_copy_repeats_nothing_in_the_name_of_another_key_than_the_one_that_said
     robbed
         .world
         .authority
-        .delegate(signer(), delegated.spki(), &order, NOW)
+        .delegate(
+            signer(),
+            &comity_record::CharterKey::proof(&delegated, &network()).expect("a request"),
+            &order,
+            NOW,
+        )
         .expect("delegated");
     robbed.key = Arc::new(delegated);
     let taken = robbed.publish(NOW.as_secs() + 10, &[key_withdrawn(1)]);

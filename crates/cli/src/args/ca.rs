@@ -245,6 +245,7 @@ pub(crate) struct CaWithdraw {
 /// Let another machine issue: certify its issuing key
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
+  openssl req -new -key build.key -subj /CN=ID -out build.csr    there; ID in hex: comity ca show acme --json
   comity ca delegate acme --csr build.csr --may-attest-role builder --out build-issuing.pem")]
 pub(crate) struct CaDelegate {
     /// The authority

@@ -176,6 +176,8 @@ fn the_root_in_use_is_not_revoked() {
 #[test]
 fn another_machine_issues_within_its_scope() {
     let ca = Ca::new("acme");
+    let network: comity_identity::NodeId = ca.id().parse().expect("an id");
+    let network = network.to_hex();
     let Some(openssl) = Program::find("openssl") else {
         return;
     };
@@ -194,7 +196,7 @@ fn another_machine_issues_within_its_scope() {
             "-out",
             &request,
             "-subj",
-            "/CN=build",
+            &format!("/CN={network}"),
         ]),
         b"",
     )

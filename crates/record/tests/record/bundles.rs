@@ -200,7 +200,7 @@ fn a_history_is_walked_from_the_founding_root() {
     let (root, new) = (&org.root, Held::root());
     let keys = [(root, ACTIVE), (&new, ACTIVE), (&org.issuing, ACTIVE)];
     let second = charter(root, 2, &keys, &[root, &new]);
-    let keys = [(root, REVOKED), (&new, ACTIVE)];
+    let keys = [(root, REVOKED), (&new, ACTIVE), (&org.issuing, REVOKED)];
     let third = charter(root, 3, &keys, &[&new]);
     let full = bundle(1, &[&org.founding, &second, &third], &new, &[]);
     assert_eq!(full.charters().len(), 3);

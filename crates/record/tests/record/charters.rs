@@ -6,7 +6,7 @@ use comity_record::limits::{
     MAX_CHARTER_BYTES, MAX_CHARTER_KEYS, MAX_CHARTER_SIGNATURES, MAX_CHARTERS,
 };
 use comity_record::{
-    Charter, CharterError, FormatError, KeyRole, KeyState, SigningError, SuccessorFault,
+    Charter, CharterError, CharterKey, FormatError, KeyRole, KeyState, SigningError, SuccessorFault,
 };
 
 use crate::certificates::{DAY, Node, TODAY, TestKey};
@@ -70,11 +70,10 @@ fn only_the_founding_root_begins_a_history() {
         let unused = charter(&root, 1, &keys, &[&root, &thief]);
         assert_eq!(unused.check_founding(), not_founded, "{state:?}");
     }
-    let both = charter(&root, 1, &keys, &[&root, &thief]);
-    assert_eq!(both.check_founding(), Ok(()));
-    let without_possession = charter(&root, 1, &keys, &[&root]);
-    let fault = SuccessorFault::NoPossession { root: thief.hash() };
-    assert_eq!(without_possession.check_founding(), Err(fault));
+    for signers in [&[&root][..], &[&root, &thief]] {
+        let both = charter(&root, 1, &keys, signers);
+        assert_eq!(both.check_founding(), Ok(()));
+    }
 }
 
 #[test]
@@ -108,25 +107,61 @@ fn a_charter_is_signed_by_a_root_that_was_active_before() {
 }
 
 #[test]
-fn a_new_root_proves_that_it_holds_its_key() {
+fn a_new_root_is_entitled_by_an_old_one_only() {
     let (root, new) = (Held::root(), Held::root());
     let before = charter(&root, 1, &[(&root, ACTIVE)], &[&root]);
     for state in [NEXT, ACTIVE, RETIRING] {
         let keys = [(&root, ACTIVE), (&new, state)];
-        let without = charter(&root, 2, &keys, &[&root]);
-        let fault = SuccessorFault::NoPossession { root: new.hash() };
-        assert_eq!(without.check_follows(&before), Err(fault));
-        let with = charter(&root, 2, &keys, &[&root, &new]);
+        let with = charter(&root, 2, &keys, &[&root]);
         assert_eq!(with.check_follows(&before), Ok(()));
-        // Possession alone entitles to nothing.
         let alone = charter(&root, 2, &keys, &[&new]);
         let fault = SuccessorFault::NotEntitled;
         assert_eq!(alone.check_follows(&before), Err(fault));
     }
-    // A key that was lost before it was ever used can be revoked without it.
-    let keys = [(&root, ACTIVE), (&new, REVOKED)];
-    let lost = charter(&root, 2, &keys, &[&root]);
-    assert_eq!(lost.check_follows(&before), Ok(()));
+}
+
+#[test]
+fn no_authority_lists_a_key_whose_holder_did_not_ask_for_it() {
+    // A hostile authority declares the key of somebody else revoked, or in use, or over.
+    let (root, thief) = (Held::root(), Held::root());
+    let elsewhere = Held::root().network();
+    for victim in [Held::root(), Held::issuing_below(&root)] {
+        let own = CharterKey::proof(&victim.key, &root.network()).expect("a request");
+        let by_thief = CharterKey::proof(&thief.key, &root.network()).expect("a request");
+        let other_network = CharterKey::proof(&victim.key, &elsewhere).expect("a request");
+        let name = comity_certs::mint_csr(&victim.key, "build").expect("a request");
+        let mut text = b"-----BEGIN CERTIFICATE REQUEST-----\n".to_vec();
+        text.extend(data_encoding::BASE64.encode(&own).bytes());
+        text.extend(b"\n-----END CERTIFICATE REQUEST-----\n");
+        let mut broken = own.clone();
+        *broken.last_mut().expect("bytes") ^= 1;
+        for state in [NEXT, ACTIVE, RETIRING, REVOKED] {
+            let with = |proof: &[u8]| {
+                let keys = [(&root, ACTIVE), (&victim, state)];
+                let mut request = charter_request(&root, 1, &keys);
+                request.keys[1].proof = proof.to_vec();
+                request.sign(&[&root.key]).map(|_| ())
+            };
+            assert!(with(&own).is_ok());
+            for proof in [
+                &by_thief,
+                &other_network,
+                &name,
+                &text,
+                &broken,
+                &Vec::new(),
+            ] {
+                let Err(SigningError::Refused(refused)) = with(proof) else {
+                    panic!("it is accepted");
+                };
+                let expected = CharterError::Possession {
+                    key: victim.hash(),
+                    network: root.network(),
+                };
+                assert_eq!(refused, expected);
+            }
+        }
+    }
 }
 
 #[test]
@@ -177,18 +212,52 @@ fn no_state_goes_back() {
 }
 
 #[test]
-fn a_revoked_key_stays_and_any_other_may_leave() {
+fn the_end_of_an_overlap_is_never_put_off() {
     let root = Held::root();
-    for held in [Held::issuing_below(&root), Held::root()] {
-        let without = charter(&root, 2, &[(&root, ACTIVE)], &[&root]);
+    let held = Held::issuing_below(&root);
+    let until = |seconds| KeyState::Retiring {
+        until: TODAY + SECOND * seconds,
+    };
+    let with = |sequence, state| {
+        charter(
+            &root,
+            sequence,
+            &[(&root, ACTIVE), (&held, state)],
+            &[&root],
+        )
+    };
+    let before = with(1, until(100));
+    for (seconds, expected) in [(0, true), (99, true), (100, true), (101, false)] {
+        let after = with(2, until(seconds));
+        let expected = match expected {
+            true => Ok(()),
+            false => Err(SuccessorFault::StateWentBack { key: held.hash() }),
+        };
+        assert_eq!(after.check_follows(&before), expected, "{seconds}");
+    }
+}
+
+#[test]
+fn a_revoked_key_stays_and_any_other_as_long_as_its_certificate() {
+    // Otherwise it could leave while it is retiring, and come back active.
+    let root = Held::root();
+    let end = TODAY + 2 * 365 * DAY;
+    let held = Held::issuing_below(&root);
+    for (issued, is_over) in [(TODAY, false), (end, false), (end + SECOND, true)] {
+        let mut without = charter_request(&root, 2, &[(&root, ACTIVE)]);
+        without.issued = issued;
+        let without = without.sign(&[&root.key]).expect("sound");
         for state in [NEXT, ACTIVE, RETIRING, REVOKED] {
-            let keys = [(&root, ACTIVE), (&held, state)];
-            let before = charter(&root, 1, &keys, &[&root, &held]);
-            let expected = match state {
-                KeyState::Revoked => Err(SuccessorFault::RevocationDropped { key: held.hash() }),
-                _ => Ok(()),
+            let before = charter(&root, 1, &[(&root, ACTIVE), (&held, state)], &[&root]);
+            let expected = match is_over && state != REVOKED {
+                true => Ok(()),
+                false => Err(SuccessorFault::KeyDropped { key: held.hash() }),
             };
-            assert_eq!(without.check_follows(&before), expected, "{state:?}");
+            assert_eq!(
+                without.check_follows(&before),
+                expected,
+                "{state:?} {issued}"
+            );
         }
     }
 }
@@ -269,10 +338,11 @@ fn a_certificate_has_the_role_that_is_written() {
         let list = encoded(|e| {
             drop(e.array(2));
             for held in keys {
-                drop(
-                    e.array(4)
-                        .and_then(|e| e.u8(role)?.u8(1)?.u64(0)?.bytes(&held.der)),
-                );
+                let proof = CharterKey::proof(&held.key, &root.network()).expect("a request");
+                let e = e
+                    .array(5)
+                    .and_then(|e| e.u8(role)?.u8(1)?.u64(0)?.bytes(&held.der));
+                drop(e.and_then(|e| e.bytes(&proof)));
             }
         });
         let forged = Raw::of(sound.bytes()).with(5, list);
@@ -292,8 +362,9 @@ fn keys_are_listed_once_and_in_order() {
         encoded(|e| {
             drop(e.array(keys.len() as u64));
             for (held, role) in keys {
-                let e = e.array(4).and_then(|e| e.u8(*role)?.u8(state)?.u64(until));
-                drop(e.and_then(|e| e.bytes(&held.der)));
+                let proof = CharterKey::proof(&held.key, &root.network()).expect("a request");
+                let e = e.array(5).and_then(|e| e.u8(*role)?.u8(state)?.u64(until));
+                drop(e.and_then(|e| e.bytes(&held.der)?.bytes(&proof)));
             }
         })
     };
@@ -441,32 +512,38 @@ fn a_history_keeps_what_is_needed_to_follow_the_roots() {
     let org = Org::new();
     let root = &org.root;
     let mut history = Charter::append(&[], org.founding.clone()).expect("founding");
-    // Issuing keys change every day for a year: no reader needs any of these steps.
-    let mut issuing = Held::issuing_below(root);
-    for sequence in 2..40 {
-        let next = Held::issuing_below(root);
-        let keys = [(root, ACTIVE), (&issuing, RETIRING), (&next, ACTIVE)];
+    // Issuing keys change every day: no reader needs any of these steps.
+    let mut issuing: Vec<Held> = Vec::new();
+    for sequence in 2..28 {
+        issuing.push(Held::issuing_below(root));
+        let (last, old) = issuing.split_last().expect("one");
+        let mut keys = vec![(root, ACTIVE), (&org.issuing, RETIRING), (last, ACTIVE)];
+        keys.extend(old.iter().map(|held| (held, RETIRING)));
         let added = charter(root, sequence, &keys, &[root]);
         history = Charter::append(&history, added).expect("it follows");
-        issuing = next;
     }
     let sequences = |history: &[Charter]| history.iter().map(Charter::sequence).collect::<Vec<_>>();
-    assert_eq!(sequences(&history), [1, 39]);
+    assert_eq!(sequences(&history), [1, 27]);
     // A change of roots stays.
-    let new = Held::root();
-    let keys = [(root, ACTIVE), (&issuing, ACTIVE), (&new, ACTIVE)];
-    let both = charter(root, 40, &keys, &[root, &new]);
-    history = Charter::append(&history, both).expect("it follows");
-    assert_eq!(sequences(&history), [1, 40]);
+    let mut old = vec![(&org.issuing, RETIRING)];
+    old.extend(issuing.iter().map(|held| (held, RETIRING)));
+    let (new, years) = (Held::root(), TODAY + 21 * 365 * DAY);
     let below_new = Held::issuing_below(&new);
-    let keys = [(root, RETIRING), (&new, ACTIVE), (&below_new, ACTIVE)];
-    let only_new = charter(root, 41, &keys, &[&new]);
-    history = Charter::append(&history, only_new).expect("it follows");
-    assert_eq!(sequences(&history), [1, 40, 41]);
-    let keys = [(&new, ACTIVE), (&below_new, ACTIVE)];
-    let dropped = charter(root, 42, &keys, &[&new]);
-    history = Charter::append(&history, dropped).expect("it follows");
-    assert_eq!(sequences(&history), [1, 40, 41, 42]);
+    let both = [(root, ACTIVE), (&new, ACTIVE)];
+    let only_new = [(root, RETIRING), (&new, ACTIVE), (&below_new, ACTIVE)];
+    for (sequence, keys, issued, expected) in [
+        (40, [&old[..], &both].concat(), TODAY, &[1, 40][..]),
+        (41, [&old[..], &only_new].concat(), TODAY, &[1, 40, 41]),
+        // All certificates of the old one are over.
+        (42, only_new[1..].to_vec(), years, &[1, 40, 41, 42]),
+    ] {
+        let mut request = charter_request(root, sequence, &keys);
+        request.issued = issued;
+        let signer = if sequence == 40 { root } else { &new };
+        let added = request.sign(&[&signer.key]).expect("sound");
+        history = Charter::append(&history, added).expect("it follows");
+        assert_eq!(sequences(&history), expected);
+    }
     // Whatever is left out, each step is one.
     for pair in history.windows(2) {
         assert_eq!(pair[1].check_follows(&pair[0]), Ok(()));
@@ -483,11 +560,10 @@ fn sixteen_charters_fit_a_history_and_one_more_does_not() {
     let mut history = Charter::append(&[], first).expect("founding");
     for sequence in 2..=17 {
         roots.push(Held::root());
-        let [.., old, new] = roots.as_slice() else {
-            panic!("two roots");
-        };
-        let keys = [(old, RETIRING), (new, ACTIVE)];
-        let added = charter(&roots[0], sequence, &keys, &[old, new]);
+        let (new, old) = roots.split_last().expect("two roots");
+        let mut keys: Vec<(&Held, KeyState)> = old.iter().map(|root| (root, RETIRING)).collect();
+        keys.push((new, ACTIVE));
+        let added = charter(&roots[0], sequence, &keys, &[&old[old.len() - 1], new]);
         let longer = Charter::append(&history, added);
         if sequence == 17 {
             assert_eq!(longer, Err(SuccessorFault::HistoryFull));

@@ -270,6 +270,7 @@ fn a_stolen_retired_root_takes_nothing_over() {
         }
     }
     // Or from the last charter in which it was active, with the genuine one after it.
+    let keys = [(one, ACTIVE), (&rolled.two, RETIRING), (&mine, ACTIVE)];
     let taken = charter(one, 9, &keys, &[one, &mine]);
     let offered = bundle(
         99,
@@ -309,7 +310,11 @@ fn two_charters_of_one_sequence_by_one_root_are_a_fork() {
     let mine = Held::root();
     let keys = [(&org.root, ACTIVE), (&org.issuing, ACTIVE)];
     let honest = charter(&org.root, 2, &keys, &[&org.root]);
-    let keys = [(&org.root, RETIRING), (&mine, ACTIVE)];
+    let keys = [
+        (&org.root, RETIRING),
+        (&org.issuing, REVOKED),
+        (&mine, ACTIVE),
+    ];
     let taken = charter(&org.root, 2, &keys, &[&org.root, &mine]);
     let honest_bundle = bundle(2, &[&org.founding, &honest], &org.issuing, &[]);
     let taken_bundle = bundle(3, &[&org.founding, &taken], &mine, &[]);
@@ -328,7 +333,11 @@ fn two_charters_of_one_sequence_by_one_root_are_a_fork() {
     }
     // A thief who revokes the genuine root is not contradicted by it where he came first: no more
     // than a thief is by whom a root was stolen that the authority revoked.
-    let keys = [(&org.root, REVOKED), (&mine, ACTIVE)];
+    let keys = [
+        (&org.root, REVOKED),
+        (&org.issuing, REVOKED),
+        (&mine, ACTIVE),
+    ];
     let taken = charter(&org.root, 2, &keys, &[&org.root, &mine]);
     let taken = bundle(3, &[&org.founding, &taken], &mine, &[]);
     let seen = Bundle::follow(&honest_bundle, &taken);
@@ -464,12 +473,25 @@ fn a_thief_who_avoids_the_sequences_of_the_genuine_charters_is_seen() {
     // The root is stolen. The honest history is 1, 5, 9; his goes through 3, 7 or 12.
     let org = Org::new();
     let (two, mine) = (Held::root(), Held::root());
-    let keys = [(&org.root, ACTIVE), (&two, ACTIVE)];
+    let keys = [
+        (&org.root, ACTIVE),
+        (&org.issuing, RETIRING),
+        (&two, ACTIVE),
+    ];
     let fifth = charter(&org.root, 5, &keys, &[&org.root, &two]);
-    let keys = [(&org.root, ACTIVE), (&two, RETIRING)];
+    let keys = [
+        (&org.root, ACTIVE),
+        (&org.issuing, RETIRING),
+        (&two, RETIRING),
+    ];
     let ninth = charter(&org.root, 9, &keys, &[&org.root]);
     let honest = bundle(9, &[&org.founding, &fifth, &ninth], &org.root, &[]);
-    let keys = [(&org.root, ACTIVE), (&two, REVOKED), (&mine, ACTIVE)];
+    let keys = [
+        (&org.root, ACTIVE),
+        (&org.issuing, RETIRING),
+        (&two, REVOKED),
+        (&mine, ACTIVE),
+    ];
     for (after, sequence) in [
         (&[&org.founding][..], 3),
         (&[&org.founding], 7),

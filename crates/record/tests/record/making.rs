@@ -6,15 +6,18 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use comity_identity::KeyHash;
-use comity_record::{Bundle, BundleRequest, Charter, KeyState, Withdrawal, WithdrawnWhat};
+use comity_identity::{KeyHash, NodeId, UnixTime};
+use comity_record::{
+    Bundle, BundleRequest, Charter, CharterKey, KeyState, Withdrawal, WithdrawnWhat,
+};
 use data_encoding::HEXLOWER;
 
 use crate::certificates::{DAY, TODAY};
 use crate::raw::{BUNDLE, CHARTER, Raw, bytes, encoded, number};
 use crate::vectors::describe;
 use crate::world::{
-    ACTIVE, FURTHEST, Held, Org, RETIRING, REVOKED, SECOND, bundle, charter, request,
+    ACTIVE, FURTHEST, Held, Org, RETIRING, REVOKED, SECOND, bundle, charter, charter_request,
+    request,
 };
 
 #[test]
@@ -251,10 +254,85 @@ impl Vectors {
 
     fn of_keys(&self) {
         let (founding, one) = (&self.rolled[0], &self.one);
-        let mine = Held::root();
-        let without = charter(one, 2, &[(one, ACTIVE), (&mine, ACTIVE)], &[one]);
-        let comment = "a new root that did not sign the charter";
-        self.with("no-possession", comment, &[founding, &without], one);
+        let (mine, late) = (Held::root(), TODAY + 2 * 365 * DAY + SECOND);
+        let with_proof = |proof: Vec<u8>, state| {
+            let list = encoded(|e| {
+                let mut keys = [(one, 1), (&mine, state)];
+                keys.sort_unstable_by_key(|(held, _)| held.hash());
+                drop(e.array(2));
+                for (held, state) in keys {
+                    let own = CharterKey::proof(&held.key, &one.network()).expect("a request");
+                    let proof = if held.hash() == mine.hash() {
+                        &proof
+                    } else {
+                        &own
+                    };
+                    let e = e.array(5).and_then(|e| e.u8(0)?.u8(state)?.u64(0));
+                    drop(e.and_then(|e| e.bytes(&held.der)?.bytes(proof)));
+                }
+            });
+            let both = charter(one, 2, &[(one, ACTIVE), (&mine, ACTIVE)], &[one]);
+            let history = encoded(|e| {
+                let charter = Raw::of(both.bytes()).with(5, list.clone());
+                let charter = charter.signed_charter(&[&one.key]);
+                drop(
+                    e.array(2)
+                        .and_then(|e| e.bytes(founding.bytes())?.bytes(&charter)),
+                );
+            });
+            let bundle = Raw::of(bundle(1, &[founding], one, &[]).bytes());
+            bundle.with(9, history).signed(BUNDLE, &[&one.key])
+        };
+        let proof =
+            |key: &Held, network: NodeId| CharterKey::proof(&key.key, &network).expect("a request");
+        let sound = with_proof(proof(&mine, one.network()), 1);
+        write(
+            "possession",
+            "a new root that asked for it",
+            "bundle",
+            &[&sound],
+        );
+        let elsewhere = with_proof(proof(&mine, mine.network()), 1);
+        let comment = "a new root that asked to be one of another network";
+        write("no-possession", comment, "bundle", &[&elsewhere]);
+        let revoked = with_proof(proof(one, one.network()), 3);
+        let comment = "a key that somebody else lists as revoked";
+        write("no-possession-revoked", comment, "bundle", &[&revoked]);
+        self.of_lives(late);
+    }
+
+    fn of_lives(&self, late: UnixTime) {
+        let org = &self.org;
+        let root = &org.root;
+        let until = |seconds| KeyState::Retiring {
+            until: TODAY + SECOND * seconds,
+        };
+        let second = |sequence, state, issued| {
+            let keys = [(root, ACTIVE), (&org.issuing, state)];
+            let keys = if issued == late || sequence == 4 {
+                &keys[..1]
+            } else {
+                &keys
+            };
+            let mut request = charter_request(root, sequence, keys);
+            request.issued = issued;
+            request.sign(&[&root.key]).expect("sound")
+        };
+        let retiring = second(2, until(100), TODAY);
+        let later = second(3, until(101), TODAY);
+        let comment = "the end of an overlap is put off";
+        self.with(
+            "overlap-put-off",
+            comment,
+            &[&org.founding, &retiring, &later],
+            root,
+        );
+        let dropped = second(4, ACTIVE, TODAY);
+        let comment = "a key is missing whose certificate is not over";
+        self.with("key-dropped", comment, &[&org.founding, &dropped], root);
+        let over = second(4, ACTIVE, late);
+        let comment = "a key is missing whose certificate is over";
+        self.with("key-over", comment, &[&org.founding, &over], root);
     }
 
     fn of_following(&self) {
@@ -343,7 +421,7 @@ impl Vectors {
             &founding,
             &rolled(4),
         );
-        let keys = [(&self.one, ACTIVE), (&mine, ACTIVE)];
+        let keys = [(&self.one, ACTIVE), (&self.two, RETIRING), (&mine, ACTIVE)];
         let stolen = charter(&self.one, 9, &keys, &[&self.one, &mine]);
         let stolen = bundle(99, &[history[0], history[1], &stolen], &mine, &[]);
         let comment = "a root that was revoked goes on from the charter before";

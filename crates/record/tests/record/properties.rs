@@ -40,7 +40,12 @@ static SOUND: LazyLock<Sound> = LazyLock::new(|| {
     let org = Org::new();
     let new = Held::root_with(Algorithm::Ed25519);
     let below = Held::issuing_below(&new);
-    let keys_of_two = [(&org.root, RETIRING), (&new, ACTIVE), (&below, ACTIVE)];
+    let keys_of_two = [
+        (&org.root, RETIRING),
+        (&org.issuing, RETIRING),
+        (&new, ACTIVE),
+        (&below, ACTIVE),
+    ];
     let second = charter(&org.root, 2, &keys_of_two, &[&org.root, &new]);
     let withdrawn = [
         Withdrawal {

@@ -20,7 +20,7 @@ fn succession_vectors_have_their_stated_outcome() {
 
 #[test]
 fn bundle_vectors_have_their_stated_outcome() {
-    replay("bundle", 40);
+    replay("bundle", 45);
 }
 
 fn replay(folder: &str, count: usize) {

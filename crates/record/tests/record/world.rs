@@ -104,6 +104,7 @@ pub(crate) fn charter_request(
     let key = |(held, state): &(&Held, KeyState)| CharterKey {
         state: *state,
         certificate: held.der.clone(),
+        proof: CharterKey::proof(&held.key, &founder.network()).expect("a software key"),
     };
     CharterRequest {
         network: founder.network(),

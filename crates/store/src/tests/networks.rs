@@ -495,6 +495,7 @@ fn org(number: u8) -> &'static Org {
             keys: vec![CharterKey {
                 state: KeyState::Active,
                 certificate,
+                proof: CharterKey::proof(&root, &id).expect("a proof"),
             }],
         };
         let charter = charter.sign(&[&root as &dyn Signer]).expect("a charter");

@@ -334,9 +334,10 @@ fn charter(
         sequence,
         issued: DAY,
         keys: keys
-            .map(|((certificate, _), state)| CharterKey {
+            .map(|((certificate, key), state)| CharterKey {
                 state,
                 certificate: certificate.clone(),
+                proof: CharterKey::proof(key, &NodeId::of_spki(root.spki())).expect("a proof"),
             })
             .collect(),
     };

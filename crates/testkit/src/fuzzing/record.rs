@@ -157,7 +157,10 @@ fn assert_bundle(bundle: &Bundle, bytes: &[u8]) {
     let mut all = Withdrawn::new();
     all.extend(bundle.signer(), bundle.withdrawn())
         .expect("fewer than are remembered");
-    assert!(all.by(&bundle.signer()).eq(bundle.withdrawn().iter().cloned()));
+    assert!(
+        all.by(&bundle.signer())
+            .eq(bundle.withdrawn().iter().cloned())
+    );
     for anchor in bundle.anchors(TODAY) {
         assert!(bundle.key(&anchor.key()).is_some());
     }

@@ -65,10 +65,12 @@ impl Network {
             network: NodeId::of_spki(root_key.spki()),
             sequence: 1,
             issued: TODAY,
-            keys: [&root, &issuing]
-                .map(|certificate| CharterKey {
+            keys: [(&root, &root_key), (&issuing, &issuing_key)]
+                .map(|(certificate, key)| CharterKey {
                     state: KeyState::Active,
                     certificate: certificate.clone(),
+                    proof: CharterKey::proof(key, &NodeId::of_spki(root_key.spki()))
+                        .expect("a software key"),
                 })
                 .to_vec(),
         };
@@ -186,12 +188,15 @@ impl Network {
                 network: self.id(),
                 sequence: last.sequence() + 1,
                 issued: TODAY,
-                keys: [&self.root, &self.issuing]
-                    .map(|certificate| CharterKey {
-                        state: KeyState::Active,
-                        certificate: certificate.clone(),
+                keys: last
+                    .keys()
+                    .iter()
+                    .map(|key| CharterKey {
+                        state: key.state,
+                        certificate: key.details().der().to_vec(),
+                        proof: key.proof().to_vec(),
                     })
-                    .to_vec(),
+                    .collect(),
             };
             let charter = charter.sign(&[&self.root_key]).expect("a sound request");
             let history = Charter::append(&request.charters, charter);

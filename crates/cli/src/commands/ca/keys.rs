@@ -35,6 +35,12 @@ pub(crate) fn delegate(context: &Context, args: &CaDelegate) -> Outcome {
         ))
     })?;
     let key = KeyHash::of_spki(&request.spki);
+    let network = authority.network().to_hex();
+    if request.subject != format!("CN={network}") {
+        return Err(Failure::no("the request does not say that its key is for this network").hint(
+            format!("make one with the network's id as the only name: `openssl req -new -key KEY -subj /CN={network}`"),
+        ));
+    }
     must_be_new(&args.out)?;
     if let Some(known) = authority.charter().key(&key) {
         return delegated(context, &authority, known, args);
@@ -50,7 +56,7 @@ pub(crate) fn delegate(context: &Context, args: &CaDelegate) -> Outcome {
     };
     let root = open_root(&authority, &args.root)?;
     let made = authority
-        .delegate(&root.key, &request.spki, &order, now())
+        .delegate(&root.key, &bytes, &order, now())
         .map_err(|error| authority_failure(&error))?;
     let value = json!({
         "key": key.to_string(), "path_length": args.path_length, "may_attest_roles": args.roles,
