@@ -3,14 +3,17 @@
 //! `comity-certs` verifies the path: names, constraints, signatures, dates. Whether it counts is
 //! asked of the registry, which must agree:
 //!
-//! 1. The key that issued the cross-certificate is one of the authority's own, and neither revoked
-//!    nor retired for good. An intermediate certificate that only the peer brings along is none.
+//! 1. The key that issued the cross-certificate is one of the authority's own, neither revoked nor
+//!    retired for good, and may say what it says by the certificate that the authority lists for it
+//!    now: the peer may bring an older and wider one. An intermediate certificate that only the peer brings along is none.
 //! 2. Nothing on the path was withdrawn by the authority whose key issued it. Nobody withdraws what
 //!    another one's keys issued.
 //! 3. Where the peer is a node, the certified key is its own.
 //!
 //! A path that passes proves who the peer is: the certified key, below which everything carries that
 //! key's name. Whether it recognises a newcomer depends on the freshness of the bundle as well.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use comity_certs::{
     Anchor, CrossCertificate, CrossError, CrossPath, Form, Issued, Rollover, cross_paths,
@@ -24,8 +27,9 @@ use crate::networks::{Authority, AuthorityDoubt};
 use crate::reason::Reason;
 use crate::verdict::{Evidence, Query};
 
-/// Most authorities that are asked one by one about a key that several of them claim: each search
-/// may verify [`comity_certs::limits::MAX_CROSS_SIGNATURES`] signatures.
+/// Most authorities that are asked one by one about keys that several of them list: each search may
+/// verify [`comity_certs::limits::MAX_CROSS_SIGNATURES`] signatures. One of each key is asked before
+/// a second of any, so that those who list one key do not keep the others from being asked.
 const MAX_CLAIMANTS: usize = 4;
 
 /// One network that a peer is in, as its authority attests.
@@ -74,19 +78,21 @@ impl Members {
             return members;
         }
         let all = query.networks.recognised().flat_map(anchors);
-        let mut contested: Vec<NodeId> = Vec::new();
+        let mut contested: BTreeMap<KeyHash, BTreeSet<NodeId>> = BTreeMap::new();
         for path in search(query, all) {
             let claims = |a: &&Authority| a.bundle.key(&path.cross.issuer_key).is_some();
             let claimants: Vec<&Authority> = query.networks.recognised().filter(claims).collect();
             match claimants.as_slice() {
                 [authority] => members.judge(query, authority, path),
                 [] => members.unknown_issuer(query, &path),
-                several => contested.extend(several.iter().map(|authority| authority.id())),
+                several => {
+                    let listing = contested.entry(path.cross.issuer_key).or_default();
+                    listing.extend(several.iter().map(|authority| authority.id()));
+                }
             }
         }
-        contested.sort_unstable();
-        contested.dedup();
-        let contested = contested.iter().filter_map(|id| query.networks.get(id));
+        let contested = in_turn(&contested).into_iter();
+        let contested = contested.filter_map(|id| query.networks.get(&id));
         for authority in contested.take(MAX_CLAIMANTS) {
             // By its own certificate for the key: another authority's might have a wider scope.
             for path in search(query, anchors(authority)) {
@@ -189,6 +195,21 @@ impl Members {
     }
 }
 
+/// One network of each key, then a second of each, and so on; each network once.
+fn in_turn(contested: &BTreeMap<KeyHash, BTreeSet<NodeId>>) -> Vec<NodeId> {
+    let mut lists: Vec<_> = contested.values().map(BTreeSet::iter).collect();
+    let mut turns = Vec::new();
+    let longest = contested.values().map(BTreeSet::len).max().unwrap_or(0);
+    for _ in 0..longest {
+        for id in lists.iter_mut().filter_map(Iterator::next) {
+            if !turns.contains(id) {
+                turns.push(*id);
+            }
+        }
+    }
+    turns
+}
+
 /// Why no path could be verified, for a peer that shows certificates by an authority we know.
 pub(crate) fn path_fault(query: &Query<'_>) -> Option<(Reason, CrossError)> {
     let all = query.networks.recognised().flat_map(anchors);
@@ -248,10 +269,12 @@ fn registry_agrees(
     if let Some(line) = revoked_here(query, &path.keys) {
         return Err(fault(Reason::Revoked, Evidence::Revoked { line }));
     }
-    authority
-        .key_counts(path.cross.issuer_key, query.now)
-        .map_err(|doubt| Box::new(doubted(authority, doubt)))?;
-    let mut ends = authority.key_ends(path.cross.issuer_key);
+    let issuer = path.cross.issuer_key;
+    let mut ends = authority
+        .key_counts(issuer, query.now)
+        .and_then(|()| authority.key_attests(issuer, path.cross.metadata.as_ref(), query.now))
+        .map_err(|doubt| Box::new(doubted(authority, doubt)))?
+        .min(authority.key_ends(issuer));
     let is_cross = |issued: &Issued| {
         issued.issuer_key == path.cross.issuer_key && issued.serial == path.cross.serial
     };
@@ -309,6 +332,7 @@ fn doubted(authority: &Authority, doubt: AuthorityDoubt) -> Fault {
         AuthorityDoubt::Forked { .. } => Reason::Forked,
         AuthorityDoubt::KeyUnknown { .. } => Reason::Unknown,
         AuthorityDoubt::KeyRevoked { .. } => Reason::Revoked,
+        AuthorityDoubt::KeyLimited { .. } => Reason::OutOfScope,
     };
     let evidence = Evidence::Authority {
         network: authority.id(),

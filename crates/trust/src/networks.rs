@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use comity_certs::Issued;
+use comity_certs::{AuthorityKind, Issued, Metadata};
 use comity_identity::{KeyHash, NodeId, UnixTime};
 use comity_record::{Bundle, Freshness, KeyState, Withdrawn};
 
@@ -79,6 +79,12 @@ pub enum AuthorityDoubt {
         /// The last second of the overlap.
         until: UnixTime,
     },
+    /// The certificate that it lists for the key that issued the certificate does not let that key
+    /// say this. The peer may still show a wider one, from before.
+    KeyLimited {
+        /// That key.
+        key: KeyHash,
+    },
 }
 
 impl Authority {
@@ -128,6 +134,45 @@ impl Authority {
         match self.bundle.key_state(&key) {
             Some(KeyState::Retiring { until }) => until,
             _ => UnixTime::NEVER,
+        }
+    }
+
+    /// Whether the key may attest `said` at the time `now`, by the certificate that the authority
+    /// lists for it today. Returns the last second of that certificate.
+    ///
+    /// # Errors
+    /// When it is none of its keys, its certificate is over, or allows something else.
+    pub fn key_attests(
+        &self,
+        key: KeyHash,
+        said: Option<&Metadata>,
+        now: UnixTime,
+    ) -> Result<UnixTime, AuthorityDoubt> {
+        let Some(listed) = self.bundle.key(&key) else {
+            return Err(AuthorityDoubt::KeyUnknown { key });
+        };
+        let until = listed.details().not_after();
+        if until < now {
+            return Err(AuthorityDoubt::KeyRetired { key, until });
+        }
+        let is_within = |allowed: &[String], found: &[String]| {
+            allowed.is_empty() || found.iter().all(|name| allowed.contains(name))
+        };
+        let is_allowed = match listed.details().kind() {
+            AuthorityKind::Root | AuthorityKind::Rollover => true,
+            AuthorityKind::Issuing {
+                path_length, scope, ..
+            } => {
+                let fits = |said: &Metadata| {
+                    is_within(scope.networks(), said.networks())
+                        && is_within(scope.roles(), said.roles())
+                };
+                *path_length > 0 && said.is_none_or(fits)
+            }
+        };
+        match is_allowed {
+            true => Ok(until),
+            false => Err(AuthorityDoubt::KeyLimited { key }),
         }
     }
 
@@ -205,8 +250,8 @@ impl Networks {
     }
 
     /// The authorities whose word counts for what `key` issued, where it is not about their own
-    /// members. Nobody but its own network speaks about a founding root. Another key may be claimed by
-    /// several, and any of them that says it is lost is believed.
+    /// members. Nobody but its own network speaks about a founding root. Another key may be listed by
+    /// several, since each of them has the word of its holder; any that says it is lost is believed.
     pub(crate) fn owners(&self, key: KeyHash) -> impl Iterator<Item = &Authority> {
         let founded = self.get(&NodeId::from_bytes(*key.as_bytes()));
         let claimed = self

@@ -120,6 +120,9 @@ fn doubt_text(doubt: &AuthorityDoubt) -> String {
         AuthorityDoubt::KeyRetired { key, until } => {
             format!("key:{key} issued it, and counted until {until}")
         }
+        AuthorityDoubt::KeyLimited { key } => {
+            format!("key:{key} issued it, and may not say that any more")
+        }
         other => format!("{other:?}"),
     }
 }

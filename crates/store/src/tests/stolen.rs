@@ -82,7 +82,12 @@ fn what_a_thief_withdrew_is_forgotten_with_his_key_and_nothing_else_is() {
     let (honest, mine) = (key_withdrawn(1), key_withdrawn(2));
     let both = [honest.clone(), mine.clone()];
     let offers = [
-        org.bundle(3, &[&org.founding], &org.fresh, &[honest.clone()]),
+        org.bundle(
+            3,
+            &[&org.founding],
+            &org.fresh,
+            std::slice::from_ref(&honest),
+        ),
         org.by_thief(4, &both),
         org.by_thief(5, &[]),
     ];

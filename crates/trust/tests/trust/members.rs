@@ -535,6 +535,86 @@ fn an_issuer_attests_what_its_scope_names() {
 }
 
 #[test]
+fn an_issuing_key_that_was_limited_says_nothing_by_its_older_certificate() {
+    let limits: [fn(&mut comity_certs::IssuingRequest<'_>); 2] = [
+        |request| request.path_length = 0,
+        |request| request.not_after = NOW - SECOND,
+    ];
+    let reader = Metadata::new(vec![], vec!["reader".into()], vec![]).expect("metadata");
+    let network = Metadata::new(vec!["other".into()], vec![], vec![]).expect("metadata");
+    for (scope, limit) in [
+        (&reader, None),
+        (&network, None),
+        (&Metadata::default(), Some(limits[0])),
+        (&Metadata::default(), Some(limits[1])),
+    ] {
+        let mut corp = Organisation::new("corp");
+        let options = CrossOptions {
+            networks: vec!["corp".into()],
+            ..CrossOptions::roles(&["admin"])
+        };
+        let member = Member::with(&corp, &options);
+        let presented = member.dialling();
+        let word = accept(&presented, &recognising(&corp)).word();
+        assert_eq!(word, "cross-certificate");
+        // The same key, certified anew; the member shows the certificate from before.
+        let key = &corp.issuing[0].key;
+        let mut request = comity_certs::IssuingRequest {
+            spki: comity_identity::Signer::spki(key),
+            serial: [0x44; 16],
+            not_before: TODAY - DAY,
+            not_after: TODAY + 365 * DAY,
+            path_length: 1,
+            scope,
+            dns: &[],
+        };
+        if let Some(limit) = limit {
+            limit(&mut request);
+        }
+        let narrow = comity_certs::mint_issuing(&corp.root.der, &corp.root.key, &request);
+        let is_over = request.not_after < NOW;
+        corp.issuing[0].der = narrow.expect("a sound request");
+        corp.set_state(0, KeyState::Active);
+        let refusal = accept(&presented, &recognising(&corp)).refused();
+        let expected = match is_over {
+            true => Reason::Expired,
+            false => Reason::OutOfScope,
+        };
+        assert_eq!(refusal.reason, expected);
+    }
+}
+
+#[test]
+fn authorities_that_share_one_key_keep_no_other_from_being_asked() {
+    // Two honest ones share a key; eight hostile ones share another, and come first by their ids.
+    let mut all: Vec<Organisation> = (0..10)
+        .map(|number| Organisation::new(&format!("n{number}")))
+        .collect();
+    all.sort_by_key(Organisation::id);
+    let share = |group: &mut [Organisation]| {
+        let (first, others) = group.split_first_mut().expect("some");
+        others
+            .iter_mut()
+            .for_each(|other| other.claim(&first.issuing[0].key));
+    };
+    share(&mut all[..8]);
+    share(&mut all[8..]);
+    let node = Node::new();
+    let (hostile, honest) = (&all[0], &all[8]);
+    let crosses =
+        [hostile, honest].map(|o| o.certify(&node.root, &CrossOptions::roles(&["reader"])));
+    let presented = chain(&node.dial.with_memberships(&[
+        &crosses[0],
+        &crosses[1],
+        &hostile.issuing[0].der,
+        &honest.issuing[0].der,
+    ]));
+    let registered = all.iter().map(|o| o.authority(Standing::Recognised));
+    let peer = accept(&presented, &networks(registered.collect())).accepted();
+    assert!(peer.grants.membership(&honest.name, Some("reader")));
+}
+
+#[test]
 fn an_expired_bundle_recognises_no_newcomer_but_keeps_who_is_there() {
     let corp = Organisation::new("corp");
     let member = Member::of(&corp, &["reader"]);
