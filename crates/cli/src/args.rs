@@ -220,6 +220,7 @@ pub(crate) enum ProxyVersion {
   comity connect db1/metrics --listen 9100     a local port for its service `metrics`
   comity connect db1 --listen unix:/run/user/1000/db1   a socket that only you may use
   comity connect db.example:7117 --as db1      first contact by address, remembered as db1
+  comity connect web.example:7117/site --network acme   whoever answers must be a member of acme
   ssh -o ProxyCommand='comity connect %h/ssh' host
   comity connect foreign.example:443 --trust ca --ca corp.pem")]
 pub(crate) struct Connect {
@@ -234,6 +235,12 @@ pub(crate) struct Connect {
     pub(crate) listen: Option<String>,
     #[command(flatten)]
     pub(crate) dial: DialOptions,
+    /// Accept only a member of this network: its name here, or its full id
+    ///
+    /// At a HOST:PORT that is not pinned, any member of any network that is recognised here may
+    /// answer otherwise; who it was is said on standard error.
+    #[arg(long, value_name = "NETWORK")]
+    pub(crate) network: Option<String>,
     /// Offer this ALPN protocol instead of Comity's own; `none` offers none
     #[arg(long, value_name = "PROTOCOL")]
     pub(crate) alpn: Option<String>,

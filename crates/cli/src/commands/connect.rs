@@ -9,11 +9,11 @@ use comity_certs::PresentedChain;
 use comity_identity::{NodeId, PeerId};
 use comity_store::{Change, Deed, PeerStore};
 use comity_tls::{
-    Alpn, Connection, DialError, Dialer, Endpoint, LeafProfile, ServiceName, Versions, Wish,
-    alert_of,
+    Alpn, Connection, DialError, Dialer, Endpoint, LeafProfile, PeerInfo, ServiceName, Versions,
+    Wish, alert_of,
 };
 use comity_trust::{
-    Confirmed, Direction, Edit, Entry, Evidence, KnownPeers, Mode, Name, Names, Origin, Pin,
+    Confirmed, Direction, Edit, Entry, Evidence, How, KnownPeers, Mode, Name, Names, Origin, Pin,
     Reason, Refusal, Side, SuccessionFault, SuccessionPolicy, Target, What, resolve,
 };
 use comity_tunnel::{LocalListener, forward, pipe_peer_standard};
@@ -49,12 +49,52 @@ pub(crate) fn connect(context: &Context, args: &Connect) -> Outcome {
         .transpose()?;
     let dialling = prepare(context, &args.dial)?;
     let peer = accept_invitation(context, dialling.dialer.endpoint(), peer, args)?;
-    let planned = plan(&dialling, &peer, Wish::Service(service), &args.dial, args)?;
+    let mut planned = plan(&dialling, &peer, Wish::Service(service), &args.dial, args)?;
+    if let Some(name) = &args.network {
+        let network = network_named(dialling.dialer.endpoint(), name)?;
+        planned.route.request.expectation.network = Some(network);
+    }
     let subject = subject(&peer, &planned);
     match &args.listen {
         None => block_on(on_standard_streams(context, &dialling, planned, &subject))?,
         Some(local) => block_on(on_local(context, &dialling, planned, &subject, local))?,
     }
+}
+
+fn network_named(endpoint: &Endpoint, name: &str) -> Result<NodeId, Failure> {
+    let snapshot = endpoint.store().snapshot();
+    let networks = &snapshot.networks;
+    let by_id = name.parse().ok().and_then(|id| networks.get(&id));
+    match by_id.or_else(|| networks.by_label(name)) {
+        Some(authority) => Ok(authority.id()),
+        None => Err(Failure::no(format!(
+            "there is no network `{}` here",
+            name.escape_debug()
+        ))
+        .hint("`comity network list` shows those there are")
+        .because(Reason::WrongNetwork)),
+    }
+}
+
+/// Who answers at an address is not known beforehand: any member may.
+fn tell_member(context: &Context, subject: &Subject, peer: &PeerInfo) {
+    if !matches!(peer.how, How::CrossCertificate { .. }) {
+        return;
+    }
+    let places: Vec<String> = peer
+        .memberships
+        .iter()
+        .map(|membership| match membership.roles.as_slice() {
+            [] => membership.label.clone(),
+            roles => format!("{} as {}", membership.label, roles.join(", ")),
+        })
+        .collect();
+    context.shell.say(format_args!(
+        "{} is {}, member of {}",
+        subject.typed,
+        peer.id,
+        places.join("; ")
+    ));
 }
 
 /// A PEER that is an invitation is joined first, and then connected to by its label.
@@ -208,6 +248,7 @@ async fn on_standard_streams(
     subject: &Subject,
 ) -> Outcome {
     let connection = dial(context, dialling, &planned, subject).await?;
+    tell_member(context, subject, &connection.peer);
     let _upkeep = dialling.dialer.endpoint().upkeep();
     let copied =
         pipe_peer_standard(connection.stream, tokio::io::stdin(), tokio::io::stdout()).await;
@@ -249,7 +290,9 @@ async fn on_local(
     local: &str,
 ) -> Outcome {
     // Once now: a refusal, or a question at first use, is better met here than by the first client.
-    drop(dial(context, dialling, &planned, subject).await?);
+    let connection = dial(context, dialling, &planned, subject).await?;
+    tell_member(context, subject, &connection.peer);
+    drop(connection);
     let stop = stop_on_signal()?;
     let (listener, place, socket) = listen(local).await?;
     context.shell.announce(

@@ -121,6 +121,27 @@ fn members_that_never_met_recognise_each_other_by_their_network() {
 }
 
 #[test]
+fn who_answers_at_an_address_is_said_and_may_be_limited_to_a_network() {
+    let (acme, other) = (Hub::new("acme"), Hub::new("acme"));
+    let (web, db) = (acme.member("web", &["web"]), acme.member("db", &["db"]));
+    let invitation = other.invite("db", &["db"]);
+    db.run(&["network", "join", &invitation]).expect_success();
+    let serving = serve_echo(&web, "acme/db");
+    let place = format!("{}/echo", serving.address);
+    let met = db.talk(&["connect", &place], b"hello").expect_success();
+    let met = met.err();
+    assert_says(&met, &[&web.id(), "member of acme as web"]);
+    let met = db.talk(&["connect", &place, "--network", "acme"], b"hello");
+    assert_eq!(met.expect_success().out(), "hello");
+    let args = ["connect", &place, "--network", "acme-2"];
+    let refused = expect_exit(db.talk(&args, b"hello"), 1, &["connect"]);
+    assert_says(&refused.err(), &["not in the network that was asked for"]);
+    let args = ["connect", &place, "--network", "nowhere"];
+    let refused = expect_exit(db.talk(&args, b"hello"), 1, &["connect"]);
+    assert_says(&refused.err(), &["no network `nowhere`", "network list"]);
+}
+
+#[test]
 fn another_role_is_refused_and_both_ends_say_why() {
     let hub = Hub::new("acme");
     let (web, guest) = (hub.member("web", &["web"]), hub.member("guest", &["guest"]));
