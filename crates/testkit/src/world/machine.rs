@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use comity_certs::Anchor;
 use comity_identity::{Algorithm, NodeId, PeerId, SignError, Signer, UnixTime};
+use comity_record::SuccessionChain;
 use comity_store::disk::{Disk, OsDisk};
 use comity_store::{Home, HomeFile};
 use comity_tls::{
@@ -147,6 +148,23 @@ impl Machine {
     #[must_use]
     pub fn with_roots(mut self, roots: Vec<Anchor>) -> Self {
         self.endpoint = self.endpoint.with_roots(roots);
+        self
+    }
+
+    /// The same machine, which tells in its leaves how it came by its key.
+    #[must_use]
+    pub fn stapling(mut self, history: &SuccessionChain) -> Self {
+        let profile = LeafProfile {
+            succession: history.encode(),
+            ..LeafProfile::default()
+        };
+        let (identity, root) = (Identity(Arc::clone(&self.node)), self.node.root.clone());
+        let now = self.clock.clock().now();
+        let credentials = Credentials::new(Arc::new(identity), root, profile, now);
+        self.endpoint = Endpoint::open(&self.home, credentials.expect("sound keys"), "test")
+            .expect("a sound home")
+            .with_clock(self.clock.clock())
+            .with_roots(Vec::new());
         self
     }
 

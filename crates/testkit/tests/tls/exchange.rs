@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use comity_identity::{NodeId, PeerId};
-use comity_record::Bundle;
+use comity_record::{Bundle, SuccessionChain, SuccessionRequest};
 use comity_store::NetworkError;
 use comity_testkit::certificates::{DAY, TODAY};
 use comity_testkit::world::{
@@ -18,7 +18,7 @@ use comity_tls::{
     ALPN_HTTP1, AcceptError, Acceptor, Alpn, Connection, DialError, DialRequest, Ended, PeerStream,
     Wish,
 };
-use comity_trust::{Mode, Reason, Standing};
+use comity_trust::{Expectation, Mode, Reason, Standing};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::task::{JoinHandle, JoinSet};
@@ -678,6 +678,127 @@ async fn another_server_at_the_place_is_refused_and_strangers_get_nothing() {
 }
 
 #[tokio::test]
+async fn a_member_of_another_network_that_stands_where_a_server_was_learns_nothing() {
+    let (network, other) = (Network::new("fleet"), Network::new("other"));
+    let (alice, _a) = member(&network);
+    alice.becomes_member(&other, "other", &[]);
+    let (eve, _e) = member(&other);
+    let server = Machine::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let acceptor = eve.acceptor(Mode::Insecure);
+    let met = tokio::spawn(async move {
+        let (tcp, remote) = listener.accept().await.expect("a connection");
+        acceptor.accept(tcp, Some(remote)).await
+    });
+    let request = DialRequest::new(Expectation::default(), Mode::Pin, Wish::Network);
+    let dialler = alice.dialer();
+    let place = ("127.0.0.1", port);
+    let dialled = in_time(dialler.dial_place(place, server.id(), request)).await;
+    assert_eq!(dial_reason(dialled), Reason::Unknown);
+    // Not even who it was that called.
+    let met = in_time(met).await.expect("no panic");
+    assert!(matches!(met, Err(AcceptError::Handshake(_))), "{met:?}");
+}
+
+/// What becomes of a dial to the place of `server`, where `there` answers.
+async fn at_the_place(
+    caller: &Machine,
+    server: NodeId,
+    there: &Machine,
+) -> Result<Connection<tokio::net::TcpStream>, DialError> {
+    let (port, _serving) = serve_bundles(there, Mode::Insecure).await;
+    let request = DialRequest::new(Expectation::default(), Mode::Pin, Wish::Service(None));
+    let dialer = caller.dialer();
+    in_time(dialer.dial_place(("127.0.0.1", port), server, request)).await
+}
+
+#[tokio::test]
+async fn a_server_with_a_new_key_is_found_by_its_own_word_or_by_a_pin_of_its_name() {
+    let (alice, old) = (Machine::new(), Machine::new());
+    let new = Machine::new();
+    assert!(at_the_place(&alice, old.id(), &new).await.is_err());
+    let request = |network| SuccessionRequest {
+        network,
+        sequence: 1,
+        previous: None,
+        issued: NOW,
+        overlap_end: NOW + DAY,
+        next: None,
+        reason: None,
+    };
+    let told = |network| {
+        let statement = request(network).sign(&old.node.identity, &new.node.identity);
+        SuccessionChain::new(statement.expect("a sound request"))
+    };
+    let (of_all, of_one) = (told(None), told(Some(NodeId::from_bytes([7; 32]))));
+    let id = PeerId::Node(new.id());
+    let new = new.stapling(&of_all);
+    let found = at_the_place(&alice, old.id(), &new)
+        .await
+        .expect("its own word");
+    assert_eq!(found.peer.id, id);
+    // Another server, or a key that was revoked, has no word in it.
+    let other = NodeId::from_bytes([9; 32]);
+    assert!(at_the_place(&alice, other, &new).await.is_err());
+    let thief = Machine::knowing(&pin_line(
+        "@revoked both",
+        "hub",
+        PeerId::Node(old.id()),
+        "",
+    ));
+    assert!(at_the_place(&thief, old.id(), &new).await.is_err());
+    // Nor has a statement that counts in one network only.
+    let new = new.stapling(&of_one);
+    assert!(at_the_place(&alice, old.id(), &new).await.is_err());
+    // But a person may have written it down.
+    let lines = [
+        pin_line("both", "hub", PeerId::Node(old.id()), ""),
+        pin_line("both", "hub", id, ""),
+    ];
+    let knowing = Machine::knowing(&lines.concat());
+    let found = at_the_place(&knowing, old.id(), &new).await.expect("a pin");
+    assert_eq!(found.peer.id, id);
+    let lines = [
+        pin_line("both", "hub", PeerId::Node(old.id()), ""),
+        pin_line("both", "another", id, ""),
+    ];
+    let knowing = Machine::knowing(&lines.concat());
+    assert!(at_the_place(&knowing, old.id(), &new).await.is_err());
+}
+
+#[tokio::test]
+async fn whoever_is_recognised_but_was_not_meant_is_told_nothing_of_the_network_asked_about() {
+    let (network, other) = (Network::new("fleet"), Network::new("other"));
+    let (alice, _a) = member(&network);
+    alice.becomes_member(&other, "other", &[]);
+    let (eve, _e) = member(&other);
+    let (near, far) = tokio::io::duplex(PIPE);
+    let acceptor = eve.acceptor(Mode::Invite);
+    let accepting = async {
+        let incoming = acceptor.accept(far, Some(CALLER)).await?;
+        incoming.accept(|_| Ok(())).await
+    };
+    let request = DialRequest::new(Expectation::default(), Mode::CaOrPin, Wish::Network);
+    let dialer = alice.dialer();
+    let dialling = dialer.handshake(near, Some(LISTENER), request);
+    let (dialled, accepted) = in_time(async { tokio::join!(dialling, accepting) }).await;
+    let (connection, (mut stream, _)) = (dialled.expect("open"), accepted.expect("open"));
+    let (endpoint, about) = (alice.endpoint.clone(), network.id());
+    let _exchange =
+        tokio::spawn(async move { connection.exchange_bundles(&endpoint, Some(about)).await });
+    let mut head = [0; 3];
+    in_time(stream.read_exact(&mut head))
+        .await
+        .expect("a frame");
+    let mut body = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+    in_time(stream.read_exact(&mut body)).await.expect("a SYNC");
+    let named = comity_tls::network::decode_sync(&body).expect("a SYNC");
+    let named: Vec<NodeId> = named.iter().map(|standing| standing.network).collect();
+    assert_eq!(named, [other.id()]);
+}
+
+#[tokio::test]
 async fn only_the_one_path_and_method_is_answered() {
     let network = Network::new("fleet");
     let (alice, _a) = member(&network);
@@ -742,4 +863,24 @@ async fn a_network_that_is_only_followed_is_not_handed_to_its_members() {
         fetched,
         Err(comity_tls::network::FetchError::Status { status: 404, .. })
     ));
+}
+
+#[test]
+fn a_member_who_pushes_what_is_held_does_not_put_off_the_next_question() {
+    let network = Network::new("fleet");
+    let alice = Machine::new();
+    alice.becomes_member(&network, "mesh", &[]);
+    let refreshed = || {
+        let record = alice.endpoint.networks().find(&network.id());
+        record.expect("read").expect("known").refreshed
+    };
+    let before = refreshed();
+    alice.clock.set(NOW + 5 * DAY);
+    let bundle = network.bundle();
+    let heard = alice.endpoint.hear_bundle(&network.id(), bundle.bytes());
+    assert_eq!(heard.expect("sound"), comity_store::Updated::Same);
+    assert_eq!(refreshed(), before);
+    let asked = alice.endpoint.take_bundle(&network.id(), bundle.bytes());
+    assert_eq!(asked.expect("sound"), comity_store::Updated::Same);
+    assert_eq!(refreshed(), NOW + 5 * DAY);
 }
