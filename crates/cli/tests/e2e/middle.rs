@@ -188,7 +188,7 @@ fn joining_through_the_middle_is_refused_and_the_invitation_stays_good() {
         .yes(&["invite", "--addr", &address, "--for", "default"]);
     let joiner = Home::new();
     let said = joiner.no(&["join", &invitation, "--as", "server"]);
-    assert_says(&said, &["its key is not the one that was asked for"]);
+    assert_says(&said, &["its key is not the one that made the invitation"]);
     assert_says(
         &said,
         &[&stage.server.id(), &middle.home.id(), "no data was sent"],

@@ -461,6 +461,11 @@ fn a_copy_of_a_home_that_rolls_on_its_own_is_noticed() {
     let thief = copy(&stage.server);
     stage.assert_connects();
     stage.roll_server();
+    // The second change within a day waits for a person.
+    let (successor, address) = (stage.server.id(), stage.address());
+    let follow = ["trust", "follow", "server", "--confirm", &successor];
+    let at = ["--addr", &address];
+    stage.client.yes(&[&follow[..], &at[..]].concat());
     stage.assert_connects();
     thief.yes(&["identity", "roll"]);
     thief.yes(&["identity", "roll"]);

@@ -95,7 +95,11 @@ impl Shown {
     /// How many certificates and keys it ever withdrew, as far as we know.
     fn withdrawn(&self) -> usize {
         let before = self.record.withdrawn.iter().map(|(_, entry)| entry.what);
-        let now = self.bundle.withdrawn().iter().map(|entry| entry.what.clone());
+        let now = self
+            .bundle
+            .withdrawn()
+            .iter()
+            .map(|entry| entry.what.clone());
         before.chain(now).collect::<BTreeSet<_>>().len()
     }
 
