@@ -229,7 +229,7 @@ fn keys_that_end_by_themselves_leave_room_for_removing_members() {
         .authority
         .remove(&two.hash(), "removed", later)
         .expect("room is left for people");
-    assert!(MAX_AUTOMATIC + 2 <= MAX_WITHDRAWALS);
+    const { assert!(MAX_AUTOMATIC + 2 <= MAX_WITHDRAWALS) };
     assert_eq!(two.state(&mut world, later), Some(MemberState::Withdrawn));
 }
 
