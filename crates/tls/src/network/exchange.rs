@@ -52,7 +52,8 @@ pub struct Exchange {
     shares: BTreeMap<NodeId, Share>,
     outgoing: VecDeque<Outgoing>,
     incoming: Option<Assembly>,
-    syncs: VecDeque<Vec<u8>>,
+    /// The newest SYNC that waits to be sent: a peer that asks and never reads makes nothing grow.
+    sync: Option<Vec<u8>>,
     events: VecDeque<Event>,
     sync_budget: Bucket,
     timers: Timers,
@@ -221,7 +222,7 @@ impl Exchange {
             shares: BTreeMap::new(),
             outgoing: VecDeque::new(),
             incoming: None,
-            syncs: VecDeque::new(),
+            sync: None,
             events: VecDeque::new(),
             sync_budget: Bucket::full(SYNCS, now),
             timers: Timers::default(),
@@ -298,7 +299,7 @@ impl Exchange {
             return None;
         }
         // A SYNC does not wait for the rest of an object.
-        if let Some(body) = self.syncs.pop_front() {
+        if let Some(body) = self.sync.take() {
             return Some((FrameType::Sync, body));
         }
         let outgoing = self.outgoing.front_mut()?;
@@ -352,7 +353,7 @@ impl Exchange {
                 let named: Vec<NodeId> = standings.iter().map(|s| s.network).collect();
                 let shared = named.iter().filter_map(|network| self.shares.get(network));
                 let ours: Vec<Standing> = shared.map(|share| share.held.standing).collect();
-                self.syncs.push_back(encode_sync(&ours));
+                self.sync = Some(encode_sync(&ours));
                 self.events.push_back(Event::Named(named));
             }
         }
@@ -460,7 +461,7 @@ impl Exchange {
 
     fn send_sync(&mut self, now: Instant) {
         let ours: Vec<Standing> = self.shares.values().map(|s| s.held.standing).collect();
-        self.syncs.push_back(encode_sync(&ours));
+        self.sync = Some(encode_sync(&ours));
         self.timers.sync_at = None;
         self.timers.heard_by = Some(now + ANSWER);
     }
@@ -468,7 +469,7 @@ impl Exchange {
     fn close(&mut self, violation: Violation) {
         self.closed = true;
         self.outgoing.clear();
-        self.syncs.clear();
+        self.sync = None;
         self.incoming = None;
         self.events.push_back(Event::Closed(violation));
     }
