@@ -171,10 +171,11 @@ pub(crate) fn finished(decoder: &Decoder<'_>, input: &[u8]) -> Result<(), Format
     }
 }
 
-pub(crate) type VecEncoder = Encoder<Vec<u8>>;
+/// What fields are written with.
+pub type VecEncoder = Encoder<Vec<u8>>;
 
 /// What writing to a vector answers: it cannot fail.
-pub(crate) type Written<'a> = Result<
+pub type Written<'a> = Result<
     &'a mut VecEncoder,
     minicbor::encode::Error<<Vec<u8> as minicbor::encode::Write>::Error>,
 >;
@@ -188,20 +189,27 @@ pub(crate) fn write(value: impl FnOnce(&mut VecEncoder) -> Written<'_>) -> Vec<u
 
 /// Collects the fields of a map, because CBOR wants their number before them. Keys are written in
 /// ascending order by the caller.
-pub(crate) struct MapWriter {
+#[derive(Debug)]
+pub struct MapWriter {
     count: u64,
     fields: VecEncoder,
 }
 
 impl MapWriter {
-    pub(crate) fn new() -> Self {
+    /// A map without fields.
+    #[allow(
+        clippy::new_without_default,
+        reason = "an empty map says nothing; fields follow"
+    )]
+    pub fn new() -> Self {
         Self {
             count: 0,
             fields: Encoder::new(Vec::new()),
         }
     }
 
-    pub(crate) fn field(
+    /// Adds a field.
+    pub fn field(
         &mut self,
         key: u64,
         value: impl FnOnce(&mut VecEncoder) -> Written<'_>,
@@ -214,7 +222,8 @@ impl MapWriter {
         self
     }
 
-    pub(crate) fn finish(&self) -> Vec<u8> {
+    /// The map.
+    pub fn finish(&self) -> Vec<u8> {
         let mut body = write(|e| e.map(self.count));
         body.extend_from_slice(self.fields.writer());
         body
@@ -224,7 +233,7 @@ impl MapWriter {
 /// Whether every length and integer of well-formed CBOR has its shortest form, and nothing an
 /// indefinite length. This holds for ignored values as well: what one version ignores, another
 /// reads.
-fn has_shortest_heads(mut rest: &[u8]) -> bool {
+pub fn has_shortest_heads(mut rest: &[u8]) -> bool {
     // The content of arrays, maps and tags follows their heads, so one pass sees every head.
     while let [head, after @ ..] = rest {
         let (major, short) = (head >> 5, head & 0x1f);

@@ -27,7 +27,7 @@ mod succession;
 mod withdrawal;
 
 pub use bundle::{Bundle, BundleError, BundleRequest, Freshness};
-pub use cbor::FormatError;
+pub use cbor::{FormatError, MapWriter, VecEncoder, Written, has_shortest_heads};
 pub use chain::{LinkFault, SuccessionChain, SuccessionChainError, UnverifiedSuccessionChain};
 pub use charter::{
     AuthorityKey, Charter, CharterError, CharterKey, CharterRequest, KeyRole, KeyState,

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
+pub(crate) use comity_record::MapWriter;
+use comity_record::has_shortest_heads;
 use comity_trust::Reason;
-use minicbor::{Decoder, Encoder};
+use minicbor::Decoder;
 
 use crate::frame::ContentError;
 
@@ -267,49 +269,6 @@ impl fmt::Display for ServiceName {
     }
 }
 
-type VecEncoder = Encoder<Vec<u8>>;
-type EncodeResult<'a> = Result<
-    &'a mut VecEncoder,
-    minicbor::encode::Error<<Vec<u8> as minicbor::encode::Write>::Error>,
->;
-
-/// Collects the fields of a map, because CBOR wants their number before them.
-pub(crate) struct MapWriter {
-    count: u64,
-    fields: VecEncoder,
-}
-
-impl MapWriter {
-    pub(crate) fn new() -> Self {
-        Self {
-            count: 0,
-            fields: Encoder::new(Vec::new()),
-        }
-    }
-
-    pub(crate) fn field(
-        &mut self,
-        key: u64,
-        value: impl FnOnce(&mut VecEncoder) -> EncodeResult<'_>,
-    ) {
-        self.count += 1;
-        self.fields
-            .u64(key)
-            .and_then(value)
-            .expect("writing to a Vec cannot fail");
-    }
-
-    pub(crate) fn finish(self) -> Vec<u8> {
-        let mut encoder = Encoder::new(Vec::new());
-        encoder
-            .map(self.count)
-            .expect("writing to a Vec cannot fail");
-        let mut body = encoder.into_writer();
-        body.extend_from_slice(self.fields.writer());
-        body
-    }
-}
-
 /// Walks a map with strictly ascending integer keys; `field` reads the values of keys it knows and
 /// answers `false` for others, whose values are skipped. Returns whether any was skipped.
 pub(crate) fn read_map<'b>(
@@ -335,47 +294,6 @@ pub(crate) fn read_map<'b>(
         return Err(ContentError::NotDeterministic);
     }
     Ok(unknown)
-}
-
-/// Whether every length and integer of well-formed CBOR has its shortest form, and nothing an
-/// indefinite length (RFC 8949 section 4.2.1). This holds for skipped values as well: what one
-/// version skips, another reads.
-fn has_shortest_heads(mut rest: &[u8]) -> bool {
-    // The content of arrays, maps and tags follows their heads, so one pass sees every head.
-    while let [head, after @ ..] = rest {
-        let (major, short) = (head >> 5, head & 0x1f);
-        let (width, least) = match short {
-            ..24 => (0, 0),
-            // Simple values below 32 have the short form (section 3.3).
-            24 if major == 7 => (1, 32),
-            // Floating-point numbers are not integers; nothing that is read here has any.
-            25..=27 if major == 7 => (1 << (short - 24), 0),
-            24 => (1, 24),
-            25 => (2, 1 << 8),
-            26 => (4, 1 << 16),
-            27 => (8, 1 << 32),
-            _ => return false,
-        };
-        let Some((argument, content)) = after.split_at_checked(width) else {
-            return false;
-        };
-        let long = argument
-            .iter()
-            .fold(0_u64, |value, byte| value << 8 | u64::from(*byte));
-        if long < least {
-            return false;
-        }
-        let value = if width == 0 { short.into() } else { long };
-        let skipped = match major {
-            2 | 3 => usize::try_from(value).ok(),
-            _ => Some(0),
-        };
-        let Some(next) = skipped.and_then(|length| content.get(length..)) else {
-            return false;
-        };
-        rest = next;
-    }
-    true
 }
 
 #[cfg(test)]

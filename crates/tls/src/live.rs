@@ -189,7 +189,7 @@ async fn send<S: AsyncWrite + Unpin>(stream: &mut S, step: Step) -> Result<(), L
         Step::Nonce(nonce) => map.field(2, |e| e.bytes(&nonce)),
         Step::Open(nonce) => map.field(3, |e| e.bytes(&nonce)),
         Step::Answer(same) => map.field(4, |e| e.bool(same)),
-    }
+    };
     Ok(write_frame(stream, FrameType::Live, &map.finish()).await?)
 }
 
